@@ -1,0 +1,259 @@
+"""The table of data sets: each entry loads four numpy arrays. Nothing read from a file is ever executed.
+
+Images stay as published (uint8); scaling belongs to a network's ``input_scaling``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actbench.errors import UserError, unknown
+from actbench.rng import stream
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory.
+
+    Attributes:
+        x_train, x_test: [N, features], uint8 or float32.
+        y_train, y_test: [N], int64 class numbers from 0.
+        classes: how many classes there are.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the four arrays, as 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name in ARRAYS:
+            array = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name}{array.dtype}{array.shape}".encode())
+            digest.update(array)
+        return digest.hexdigest()
+
+    def scaling(self, how: str) -> tuple[float, float]:
+        """(shift, factor) so that an input is (x − shift)·factor; measured on the whole training split."""
+        if how == "raw":
+            return 0.0, 1.0
+        if how == "unit":
+            low, high = (0.0, 255.0) if self.x_train.dtype == np.uint8 else _range(self.x_train)
+            return low, 1 / (high - low) if high > low else 1.0
+        mean, std = self._mean_std
+        return mean, 1 / std if std > 0 else 1.0
+
+    @cached_property
+    def _mean_std(self) -> tuple[float, float]:
+        if self.x_train.dtype == np.uint8:
+            counts = np.bincount(self.x_train.reshape(-1), minlength=256)
+            values = np.arange(256, dtype=np.float64)
+            mean = float(counts @ values / counts.sum())
+            return mean, float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
+        return float(self.x_train.mean(dtype=np.float64)), float(self.x_train.std(dtype=np.float64))
+
+    def probe(self, size: int) -> np.ndarray:
+        """Indices of the probe set: a fixed draw of training examples, the smaller sets being parts of the larger."""
+        return stream(0, "probe").permutation(len(self.x_train))[:size]
+
+
+def _range(x: np.ndarray) -> tuple[float, float]:
+    return float(x.min()), float(x.max())
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set: ``load(data_dir, download) -> Data``."""
+
+    summary: str
+    source: str
+    load: Callable[[Path, bool], Data]
+
+
+def _mnist_12k(data_dir: Path, download: bool) -> Data:
+    with resources.as_file(resources.files("actbench") / "data" / "mnist-12k.npz") as path:
+        return read_npz(path, "mnist-12k")
+
+
+def _gaussian(data_dir: Path, download: bool) -> Data:
+    rng = stream(0, "gaussian")
+    sizes = {"train": 10_000, "test": 2_000}
+    arrays: dict[str, Any] = {}
+    for split, size in sizes.items():
+        arrays[f"x_{split}"] = rng.standard_normal((size, 784), dtype=np.float32)
+        arrays[f"y_{split}"] = rng.integers(0, 10, size)
+    return Data("gaussian", **arrays, classes=10)
+
+
+def _torchvision(name: str, class_name: str) -> Callable[[Path, bool], Data]:
+    def load(data_dir: Path, download: bool) -> Data:
+        return _load_torchvision(name, class_name, data_dir, download)
+
+    return load
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "mnist-12k": DatasetEntry(
+        "every 6th training and every 5th test image of MNIST, 10,000 + 2,000 of 28×28, embedded in the package",
+        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k,
+    ),
+    "gaussian": DatasetEntry(
+        "standard normal inputs of 784 features, random labels of 10 classes, 10,000 + 2,000: for measuring at initialisation",
+        "drawn anew from a fixed seed", _gaussian,
+    ),
+    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST")),
+    "fashion_mnist": DatasetEntry(
+        "clothes, 60,000 + 10,000 of 28×28", "Xiao et al. 2017", _torchvision("fashion_mnist", "FashionMNIST")
+    ),
+    "kmnist": DatasetEntry("Kuzushiji, 60,000 + 10,000 of 28×28", "Clanuwat et al. 2018", _torchvision("kmnist", "KMNIST")),
+    "cifar10": DatasetEntry("ten classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
+                            _torchvision("cifar10", "CIFAR10")),
+    "cifar100": DatasetEntry("a hundred classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
+                             _torchvision("cifar100", "CIFAR100")),
+    "svhn": DatasetEntry("house numbers, 73,257 + 26,032 of 32×32×3", "Netzer et al. 2011", _torchvision("svhn", "SVHN")),
+}  # fmt: skip
+
+
+def default_data_dir() -> Path:
+    """``$ACTBENCH_DATA``, else the user's cache folder."""
+    if told := os.environ.get("ACTBENCH_DATA"):
+        return Path(told).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "actbench"
+
+
+def is_path(name: str) -> bool:
+    """Whether a data set's name is a path to a file of the user's."""
+    return name.endswith(".npz") or "/" in name or os.sep in name
+
+
+def check_dataset_name(name: str) -> None:
+    """UserError unless the name is in the table or is a path to an existing file."""
+    if is_path(name):
+        if not Path(name).expanduser().is_file():
+            raise UserError(f"dataset: no file '{name}'")
+    elif name not in DATASETS:
+        raise unknown("dataset", name, DATASETS, hint="or a path to an .npz file")
+
+
+def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Data:
+    """Loads a data set.
+
+    Args:
+        name: an entry of the table, or a path to an ``.npz`` with x_train, y_train, x_test, y_test.
+        data_dir: where downloaded sets lie (default: ``default_data_dir()``).
+        download: fetch what is missing.
+
+    Raises:
+        UserError: unknown name, missing or foreign file, failed download.
+    """
+    check_dataset_name(name)
+    if is_path(name):
+        return read_npz(Path(name).expanduser(), name)
+    return DATASETS[name].load(data_dir or default_data_dir(), download)
+
+
+def read_npz(path: Path, name: str) -> Data:
+    """Reads a user's ``.npz``; UserError that says what is wrong with it. Pickled arrays are refused, not executed."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"dataset: '{path}' is not an .npz archive")
+            missing = [key for key in ARRAYS if key not in archive]
+            if missing:
+                raise UserError(f"dataset: '{path}' has no array '{missing[0]}'; needed: {', '.join(ARRAYS)}")
+            arrays = {key: archive[key] for key in ARRAYS}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, MemoryError) as error:
+        raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error
+    return _checked(name, arrays)
+
+
+def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if x.ndim < 2 or len(x) == 0 or x[0].size == 0:
+            raise UserError(f"dataset: '{name}': x_{split} has shape {x.shape}; needed: [examples, …], none of them 0")
+        if y.shape != (len(x),):
+            raise UserError(f"dataset: '{name}': y_{split} has shape {y.shape}; needed: ({len(x)},), one per example")
+        if y.dtype.kind not in "iu" or y.min() < 0:
+            raise UserError(f"dataset: '{name}': y_{split} must hold class numbers 0, 1, 2, …")
+        if x.dtype != np.uint8:
+            if x.dtype.kind not in "fiub":
+                raise UserError(f"dataset: '{name}': x_{split} has type {x.dtype}; needed: numbers")
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)
+            if not np.isfinite(x).all():
+                raise UserError(f"dataset: '{name}': x_{split} has values that are NaN, infinite or beyond float32")
+        arrays[f"x_{split}"] = np.ascontiguousarray(x.reshape(len(x), -1))
+        arrays[f"y_{split}"] = y.astype(np.int64)
+    train, test = arrays["x_train"].shape[1], arrays["x_test"].shape[1]
+    if train != test:
+        raise UserError(f"dataset: '{name}': x_train has {train} features and x_test {test}")
+    if arrays["x_train"].dtype != arrays["x_test"].dtype:
+        raise UserError(f"dataset: '{name}': x_train and x_test are of different types")
+    classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
+    if classes > 100_000:
+        raise UserError(f"dataset: '{name}': {classes} classes; the largest class number is too large")
+    return Data(name, **arrays, classes=max(classes, 2))
+
+
+def _load_torchvision(name: str, class_name: str, data_dir: Path, download: bool) -> Data:
+    try:
+        from torchvision import datasets as vision
+    except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
+        raise UserError(
+            f"dataset '{name}' needs a torchvision that fits the installed torch ({error}); "
+            "install a pair: pip install --upgrade torch torchvision"
+        ) from error
+    maker = getattr(vision, class_name)
+
+    def both(fetch: bool) -> list[Any]:
+        if class_name == "SVHN":
+            return [maker(str(data_dir), split=split, download=fetch) for split in ("train", "test")]
+        return [maker(str(data_dir), train=train, download=fetch) for train in (True, False)]
+
+    try:
+        splits = both(False)
+    except (RuntimeError, OSError, ValueError) as missing:
+        if not download:
+            raise UserError(
+                f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}"
+            ) from missing
+        splits = _download(name, data_dir, lambda: both(True))
+    arrays: dict[str, np.ndarray] = {}
+    for split, part in zip(("train", "test"), splits, strict=True):
+        labels = part.labels if class_name == "SVHN" else part.targets
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(part.data), np.asarray(labels)
+    return _checked(name, arrays)
+
+
+def _download(name: str, data_dir: Path, fetch: Callable[[], list[Any]]) -> list[Any]:
+    from filelock import FileLock
+
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / f".{name}.lock"):  # a second process waits, then finds the files there
+            return fetch()
+    except Exception as error:  # torchvision raises whatever its downloads ran into
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"dataset '{name}' could not be downloaded to '{data_dir}' ({reason}); fetch it on a machine with a network "
+            f"(actbench data {name}) and name its folder with --data-dir"
+        ) from error

@@ -1,0 +1,150 @@
+"""What this machine is and can do: hardware, memory, versions, and which matrix product is the fast one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from actbench.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas")
+
+
+def import_torch() -> Any:
+    """torch, or a UserError that says what to install."""
+    try:
+        import torch
+
+        return torch
+    except ImportError as error:
+        raise UserError(f"torch cannot be imported ({error}); install it: pip install torch torchvision") from error
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> float:
+    """Bytes that may still be taken: of the machine, or of the container's limit if that is less."""
+    import psutil
+
+    available = float(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # control groups, version 2; no limit reads "max"
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        available = min(available, limit - used)
+    return max(available, 0.0)
+
+
+def process_memory() -> float:
+    """Bytes that this process holds now."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss)
+
+
+def find_device(name: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → a device that is here; UserError if it is not."""
+    torch = import_torch()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda:0" if count else "cpu"
+    if name == "cpu":
+        return name
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (":" in name and not number.isdecimal()):
+        raise UserError(f"device '{name}' is not known; allowed: auto, cpu, cuda, cuda:N")
+    if int(number or 0) >= count:
+        raise UserError(f"device '{name}' is not here: torch sees {count} CUDA devices; use --device cpu")
+    return f"cuda:{number or 0}"
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """CPU, cores, memory and device, for meta.json."""
+    import psutil
+
+    torch = import_torch()
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    accelerator = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {"cpu": model, "cores": cpu_count(), "memory_gib": memory, "device": device, "accelerator": accelerator}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and the packages that figures depend on."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("actbench", *PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree this package runs from; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=5,
+        )  # fmt: skip
+        return done.stdout.strip() or None
+    return None
+
+
+@contextlib.contextmanager
+def fast_matmul() -> Iterator[bool]:
+    """Products of float32 matrices by oneDNN where that is exact float32; yields whether it is in use.
+
+    torch multiplies float32 matrices on the CPU with MKL, which leaves half of an AMD processor's vector width unused;
+    oneDNN does not. torch takes oneDNN's path only if it may round inputs to bfloat16, which oneDNN does on processors
+    with bfloat16 matrix units and not elsewhere. So the permission is given only if a product then still has float32's
+    accuracy, and is taken back at the end.
+    """
+    torch = import_torch()
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if not hasattr(matmul, "fp32_precision") or not torch.backends.mkldnn.is_available():
+        yield False
+        return
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "bf16"
+        exact = _products_are_float32(torch)
+        if not exact:
+            matmul.fp32_precision = before
+        yield exact
+    finally:
+        matmul.fp32_precision = before
+
+
+def _products_are_float32(torch: Any) -> bool:
+    """Whether products of several shapes are within float32's rounding (2⁻²⁴ an operation) of float64's; bfloat16 has 2⁻⁸."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, inner, columns in ((16, 784, 128), (64, 64, 128), (64, 128, 784), (256, 256, 256)):
+        a = torch.randn(2, rows, inner, generator=generator)
+        b = torch.randn(2, inner, columns, generator=generator)
+        wanted = a.double() @ b.double()
+        scale = a.double().abs() @ b.double().abs()
+        if ((torch.bmm(a, b).double() - wanted).abs() / scale).max() > 1e-6:
+            return False
+    return True
+
+
+def user_modules_importable() -> None:
+    """Makes modules of the working folder importable, as ``python -m`` does: users keep their activations there."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))

@@ -1,0 +1,1 @@
+"""Stacked networks: R networks of one shape, trained as one."""

@@ -1,0 +1,247 @@
+"""The nonlinearity of one hidden layer for all networks of a pack: each activation on its slice of them.
+
+Shapes: S seeds, K variants, k of them in a slice, n = S·k networks of a slice, W units, B examples.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+
+from actbench.activations import ACTIVATIONS, gain_of_values, is_dotted
+from actbench.activations import gain as table_gain
+from actbench.errors import UserError
+from actbench.rng import stream
+from actbench.spec import Pack, RunSpec
+
+
+def activation_settings(spec: RunSpec) -> tuple[tuple[str, float], ...]:
+    """The settings of a network's activation, sorted; with the name they say which networks share a slice."""
+    names = () if is_dotted(spec.activation) else sorted(ACTIVATIONS[spec.activation].settings)
+    return tuple((name, getattr(spec, name)) for name in names)
+
+
+class LayerActivation:
+    """What a hidden layer applies to z. ``parameters`` are [S, k, …], each with the variants (a slice of K) it is of."""
+
+    def __init__(self, pack: Pack, layer: int, device: Any, dtype: torch.dtype) -> None:
+        self.seeds, self.variants = len(pack.seeds), len(pack.variants)
+        self.parts: list[tuple[slice, _TablePart | _UserPart]] = []
+        start = 0
+        for stop in range(1, self.variants + 1):
+            first = pack.variants[start]
+            if stop < self.variants and _same_activation(first, pack.variants[stop]):
+                continue
+            make = _UserPart if is_dotted(first.activation) else _TablePart
+            self.parts.append((slice(start, stop), make(first, pack.seeds, stop - start, layer, device, dtype)))
+            start = stop
+        self.parameters = [(part, p) for part, one in self.parts for p in one.parameters]
+
+    def forward(self, z_RWB: Tensor) -> Tensor:
+        """h of the same shape."""
+        if len(self.parts) == 1:
+            return self.parts[0][1].forward(self._split(z_RWB)).view(z_RWB.shape)
+        z_SKWB = self._split(z_RWB)
+        return torch.cat([one.forward(z_SKWB[:, part]) for part, one in self.parts], 1).view(z_RWB.shape)
+
+    def backward(self, dh_RWB: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, for the last forward."""
+        if len(self.parts) == 1:
+            dz, gradients = self.parts[0][1].backward(self._split(dh_RWB))
+            return dz.view(dh_RWB.shape), gradients
+        dh_SKWB = self._split(dh_RWB)
+        results = [one.backward(dh_SKWB[:, part]) for part, one in self.parts]
+        dz = torch.cat([dz for dz, _ in results], 1).view(dh_RWB.shape)
+        return dz, [gradient for _, gradients in results for gradient in gradients]
+
+    def _split(self, t_RWB: Tensor) -> Tensor:
+        return t_RWB.view(self.seeds, self.variants, *t_RWB.shape[1:])
+
+
+def _same_activation(one: RunSpec, other: RunSpec) -> bool:
+    return (one.activation, activation_settings(one)) == (other.activation, activation_settings(other))
+
+
+class _TablePart:
+    """An entry of the table on z [S, k, W, B]; trained settings are [S, k, W, 1]."""
+
+    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, device: Any, dtype: Any) -> None:
+        self.entry = ACTIVATIONS[spec.activation]
+        self.fixed: dict[str, float] = {}
+        self.trained: dict[str, Tensor] = {}
+        for name, value in activation_settings(spec):
+            if name in self.entry.trained:
+                shape = (len(seeds), k, spec.width, 1)
+                self.trained[name] = torch.full(shape, value, device=device, dtype=dtype)
+            else:
+                self.fixed[name] = value
+        self.parameters = list(self.trained.values())
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.entry.backward is not None:
+            self.z, self.h = z, self.entry.forward(z, **self.fixed)
+            return self.h
+        with torch.enable_grad():
+            self.leaves = [z.detach().requires_grad_(), *(p.detach().requires_grad_() for p in self.parameters)]
+            trained = dict(zip(self.trained, self.leaves[1:], strict=True))
+            self.h = self.entry.forward(self.leaves[0], **self.fixed, **trained)
+        return self.h.detach()
+
+    def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if self.entry.backward is not None:
+            return self.entry.backward(dh, self.z, self.h, **self.fixed), []
+        dz, *gradients = torch.autograd.grad(self.h, self.leaves, dh)
+        return dz, gradients
+
+
+class _UserPart:
+    """A user's own activation, one copy per network. It sees [B, W] of one network, as any torch module would."""
+
+    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, device: Any, dtype: Any) -> None:
+        self.seeds, self.k = len(seeds), k
+        modules = [make_user_activation(spec.activation, seed, layer) for seed in seeds]
+        self.one = modules[0]
+        self.names: list[str] = []
+        self.parameters: list[Tensor] = []
+        self.buffers: dict[str, Tensor] = {}
+        if isinstance(self.one, torch.nn.Module):
+            trained, buffers = stack_module_state(modules)  # type: ignore[arg-type]
+            self.names = list(trained)
+            self.parameters = [self._per_network(p, device, dtype) for p in trained.values()]
+            self.buffers = {
+                name: b.to(device=device, dtype=dtype if b.is_floating_point() else None).repeat_interleave(k, 0)
+                for name, b in buffers.items()
+            }
+        self.can_vmap = True
+
+    def _per_network(self, p: Tensor, device: Any, dtype: Any) -> Tensor:
+        stacked = p.detach().to(device=device, dtype=dtype)
+        return stacked.unsqueeze(1).expand(self.seeds, self.k, *p.shape[1:]).clone()
+
+    def _call(self, parameters: tuple[Tensor, ...], buffers: dict[str, Tensor], z_BW: Tensor) -> Tensor:
+        if not isinstance(self.one, torch.nn.Module):
+            return self.one(z_BW)
+        state = {**dict(zip(self.names, parameters, strict=True)), **buffers}
+        return functional_call(self.one, state, (z_BW,))
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            self.leaves = [z.detach().requires_grad_(), *(p.detach().requires_grad_() for p in self.parameters)]
+            flat = [leaf.reshape(self.seeds * self.k, *leaf.shape[2:]) for leaf in self.leaves]
+            z_nBW, parameters = flat[0].transpose(1, 2), tuple(flat[1:])
+            self.h = self._apply(parameters, z_nBW).transpose(1, 2).reshape(z.shape)
+        return self.h.detach()
+
+    def _apply(self, parameters: tuple[Tensor, ...], z_nBW: Tensor) -> Tensor:
+        if self.can_vmap:
+            try:
+                return vmap(self._call, in_dims=(0, 0, 0))(parameters, self.buffers, z_nBW)
+            except RuntimeError:  # in-place writes, branches on values: code that torch.func cannot batch
+                self.can_vmap = False
+        each = []
+        for n, z_BW in enumerate(z_nBW):
+            buffers = {name: b[n] for name, b in self.buffers.items()}
+            each.append(self._call(tuple(p[n] for p in parameters), buffers, z_BW))
+        return torch.stack(each)
+
+    def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
+        gradients = torch.autograd.grad(self.h, self.leaves, dh, allow_unused=True, materialize_grads=True)
+        return gradients[0], list(gradients[1:])
+
+
+def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[Tensor], Tensor]:
+    """The callable that a dotted name speaks of: ``package.module.thing`` or ``package.module.Thing(slope=0.3)``.
+
+    A class is called with the arguments to make an object (its random numbers, if it draws any, come from the network's
+    seed); a function is taken as it is.
+
+    Raises:
+        UserError: it cannot be imported or made.
+    """
+    path, _, arguments = name.partition("(")
+    module_name, _, attribute = path.rpartition(".")
+    try:
+        thing: Any = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # a user's module may raise anything at import
+        raise UserError(f"activation: '{path}' cannot be imported ({type(error).__name__}: {error})") from error
+    if not callable(thing):
+        raise UserError(f"activation: '{path}' is not a function or class")
+    if not isinstance(thing, type) and not arguments:
+        return thing
+    positional, keywords = parse_arguments(name, arguments)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(stream(seed, "activation", layer).integers(2**62)))
+            return thing(*positional, **keywords)
+    except Exception as error:
+        raise UserError(f"activation: '{name}' cannot be made ({type(error).__name__}: {error})") from error
+
+
+def parse_arguments(name: str, arguments: str) -> tuple[list[Any], dict[str, Any]]:
+    """The literal arguments behind a dotted name's '('. Only literals are read; nothing is evaluated."""
+    if not arguments:
+        return [], {}
+    try:
+        call = ast.parse(f"f({arguments}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        keywords = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        return [ast.literal_eval(value) for value in call.args], keywords
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise UserError(f"activation: '{name}': arguments must be plain values, such as (slope=0.3)") from error
+
+
+def check_user_activation(name: str, width: int) -> None:
+    """Calls a user's activation once on [5, width]; UserError unless it is differentiable and keeps the shape."""
+    activation = make_user_activation(name)
+    z = torch.linspace(-2, 2, 5 * width).view(5, width).requires_grad_()
+    try:
+        h = activation(z)
+        if not isinstance(h, Tensor) or h.shape != z.shape:
+            found = f"shape {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
+            raise UserError(f"activation: '{name}' turns shape {tuple(z.shape)} into {found}; it must keep the shape")
+        torch.autograd.grad(h.sum(), z)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"activation: '{name}' fails on input of shape [5, {width}] ({type(error).__name__}: {error})"
+        ) from error
+
+
+def gain_of(spec: RunSpec) -> float:
+    """The init gain of a network's activation (a user's own as it is when made)."""
+    if not is_dotted(spec.activation):
+        return table_gain(spec.activation, activation_settings(spec))
+    z = torch.linspace(-12, 12, 24001, dtype=torch.float64)
+    activation = make_user_activation(spec.activation)
+    if isinstance(activation, torch.nn.Module):
+        activation = activation.to(torch.float64)
+    try:
+        with torch.no_grad():
+            h = activation(z.view(-1, 1).expand(-1, spec.width)).to(torch.float64).mean(1)
+    except Exception as error:
+        raise UserError(f"activation: '{spec.activation}' has no init gain ({error})") from error
+    return gain_of_values(z, h, spec.activation)
+
+
+def asymptotes_of(pack: Pack, device: Any) -> Tensor | None:
+    """[R, 2] low and high asymptotes, NaN for networks that are not bounded; None if none is.
+
+    A user's activation may have an attribute ``asymptotes``, a pair of numbers.
+    """
+    pairs = []
+    for spec in pack.variants:
+        if is_dotted(spec.activation):
+            found = getattr(make_user_activation(spec.activation), "asymptotes", None)
+        else:
+            found = ACTIVATIONS[spec.activation].asymptotes
+        pairs.append(found or (float("nan"), float("nan")))
+    if all(low != low for low, _ in pairs):
+        return None
+    return torch.tensor(pairs, dtype=torch.float64, device=device).repeat(len(pack.seeds), 1)

@@ -1,0 +1,133 @@
+"""Networks → packs: which are trained together, and what a pack costs in arithmetic and memory.
+
+A plan depends on the study alone, not on the machine's load or the number of workers, so that an interrupted run that
+is started again forms the same packs and gives the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
+
+# What a pack's training step should cost at least, so that starting operations is not what takes the time, and about at
+# most, so that its tensors stay in the cache (measured: tests/benchmarks/NOTES.md).
+STEP_FLOP = 0.55e9
+STEP_FLOP_PER_LAYER = 0.06e9
+MAX_NETWORKS = 4096
+PACK_BYTES = 2**30
+
+_KEY = tuple(name for name in SETTINGS if name not in STACKED)
+_VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
+OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan must know of a data set: input features, classes, training, test examples, bytes per input value."""
+
+    features: int
+    classes: int
+    train: int
+    test: int
+    input_bytes: int = 1
+
+
+def uses_plain_sgd(spec: RunSpec) -> bool:
+    """Whether a step is w ← w − lr·gradient and nothing else, which needs no gradient in memory."""
+    return spec.optimizer == "sgd" and not spec.momentum and not spec.weight_decay
+
+
+def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape]) -> list[Pack]:
+    """Groups networks into packs of S seeds × K variants.
+
+    Args:
+        specs: distinct networks, in the study's order.
+        shapes: the shape of every data set they name.
+    """
+    groups: dict[tuple, dict[tuple, list[RunSpec]]] = {}
+    for spec in specs:
+        # whether there is momentum or decay decides which operations a step takes, so they are not mixed
+        key = (*(getattr(spec, name) for name in _KEY), bool(spec.momentum), bool(spec.weight_decay), spec.nesterov)
+        variant = tuple(getattr(spec, name) for name in _VARIANT)
+        groups.setdefault(key, {}).setdefault(variant, []).append(spec)
+    packs: list[Pack] = []
+    for variants in groups.values():
+        rectangles: dict[tuple[int, ...], list[list[RunSpec]]] = {}
+        for of_variant in variants.values():
+            rectangles.setdefault(tuple(spec.seed for spec in of_variant), []).append(of_variant)
+        for seeds, rows in rectangles.items():
+            rows.sort(key=lambda row: (row[0].activation, *_blank_first(row[0])))
+            packs.extend(_cut(seeds, rows, shapes[rows[0][0].dataset]))
+    return packs
+
+
+def _blank_first(spec: RunSpec) -> tuple:
+    return tuple((value is not None, value or 0) for value in (spec.negative_slope, spec.alpha, spec.beta, spec.pieces))
+
+
+def _cut(seeds: tuple[int, ...], rows: list[list[RunSpec]], shape: Shape) -> Iterable[Pack]:
+    """Cuts a rectangle of variants × seeds into packs: variants of one seed first, since they share their batches."""
+    most = networks_per_pack(rows[0][0], shape)
+    for part in _even_parts(range(len(rows)), most):
+        for few in _even_parts(range(len(seeds)), max(1, most // len(part))):
+            specs = tuple(rows[k][s] for s in few for k in part)
+            yield Pack(specs, tuple(seeds[s] for s in few))
+
+
+def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
+    parts = -(-len(items) // most)
+    bounds = [len(items) * part // parts for part in range(parts + 1)]
+    return [items[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+
+
+def networks_per_pack(spec: RunSpec, shape: Shape) -> int:
+    """How many networks like this one a pack should hold."""
+    target = max(STEP_FLOP, STEP_FLOP_PER_LAYER * (spec.depth + 1))
+    by_work = round(target / step_flop(spec, shape))
+    by_memory = int(PACK_BYTES / network_bytes(spec, shape))
+    return max(1, min(by_work, by_memory, MAX_NETWORKS))
+
+
+def step_flop(spec: RunSpec, shape: Shape) -> float:
+    """Floating-point operations of one training step of one network: forward, both products of backward."""
+    inner = (spec.depth - 1) * spec.width**2 + spec.width * shape.classes
+    return 2.0 * min(spec.batch_size, shape.train) * (2 * shape.features * spec.width + 3 * inner)
+
+
+def parameter_count(spec: RunSpec, shape: Shape) -> int:
+    """Weights and biases of one network."""
+    sizes = [shape.features, *[spec.width] * spec.depth, shape.classes]
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(sizes, sizes[1:], strict=False))
+
+
+def network_bytes(spec: RunSpec, shape: Shape) -> float:
+    """Memory that one more network takes in a pack, at its peak, in bytes."""
+    item = 8 if spec.dtype == "float64" else 4
+    largest = max(shape.features * spec.width, spec.width**2 * (spec.depth > 1), spec.width * shape.classes)
+    # the weights, the gradient of an evaluation, the weights before the last update, a difference of two
+    parameters = 3 * parameter_count(spec, shape) + largest
+    if not uses_plain_sgd(spec):
+        states = OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)
+        parameters += (1 + states) * parameter_count(spec, shape)
+    batch = max(min(spec.batch_size, shape.train), 64)
+    activations = (2 * spec.depth + 6) * spec.width * batch + 6 * shape.classes * batch
+    statistics = 8 * 8 * spec.width * spec.depth + 8 * 20 * spec.depth * (spec.epochs + 1)
+    noise = 3 * 8 * largest  # float64 noise, once per seed
+    return item * (parameters + activations) + statistics + noise
+
+
+def pack_bytes(pack: Pack, shape: Shape) -> float:
+    """Memory of a pack at its peak, in bytes: its networks, and the batch that they share."""
+    spec = pack.shared
+    batch = min(spec.batch_size, shape.train) * shape.features * (8 if spec.dtype == "float64" else 4)
+    order = 8 * shape.train * 2
+    return len(pack) * network_bytes(spec, shape) + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
+
+
+def data_bytes(spec: RunSpec, shape: Shape) -> float:
+    """Memory of a data set with its scaled probe set and test split, in bytes."""
+    item = 8 if spec.dtype == "float64" else 4
+    scaled = (min(spec.probe_size, shape.train) + shape.test) * shape.features * item
+    return 2 * (shape.train + shape.test) * shape.features * shape.input_bytes + 2 * scaled

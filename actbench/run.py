@@ -1,0 +1,228 @@
+"""`run_study`: the whole way from YAML to CSV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from actbench import machine
+from actbench.activations import is_dotted
+from actbench.datasets import Data, load_dataset
+from actbench.errors import UserError
+from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
+from actbench.spec import Pack, RunSpec
+from actbench.store import FINISHED, Store, read_meta, set_aside
+from actbench.study import Study, load_study
+
+SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: where to, on what, and whom to tell. The defaults are those of ``actbench run``."""
+
+    out: Path | None = None
+    fresh: bool = False
+    device: str = "auto"
+    workers: int | None = None
+    data_dir: Path | None = None
+    config_dir: Path | None = None
+    command: str = ""
+    on_event: Callable[[Any], None] = lambda event: None
+    on_start: Callable[[Prepared, int], None] = lambda prepared, networks: None
+    on_note: Callable[[str], None] = lambda text: None
+
+
+@dataclass
+class Prepared:
+    """A study that is ready to train: checked, its data in memory, its packs formed."""
+
+    study: Study
+    folder: Path
+    device: str
+    data: dict[str, Data]
+    shapes: dict[str, Shape]
+
+
+@dataclass
+class Outcome:
+    """What a run did: networks by status (of the whole study), how many were trained now, and what they took."""
+
+    folder: Path
+    study: Study
+    statuses: dict[str, int]
+    trained: int
+    seconds: float
+    measuring_share: float
+    errors: list[str] = field(default_factory=list)
+
+
+def run_study(study: str = "default", overrides: Sequence[str] = (), options: Options | None = None) -> Outcome:
+    """Trains every network of a study that has no result yet.
+
+    Args:
+        study: a shipped study's name or a path to a YAML file.
+        overrides: in Hydra's grammar, such as ``["lr=0.1,0.01", "seed=range(0,5)"]``.
+        options: where to, on what.
+
+    Returns:
+        What was done; the tables are in ``outcome.folder`` (read them with ``actbench.load``).
+
+    Raises:
+        UserError: a mistake in the study, a value, a file or a device; nothing has been trained then.
+    """
+    options = options or Options()
+    prepared = prepare(study, overrides, options)
+    if options.fresh and (old := set_aside(prepared.folder)):
+        options.on_note(f"old results set aside in {old}")
+    with Store(prepared.folder) as store:
+        return _train_missing(prepared, store, options)
+
+
+def prepare(study: str, overrides: Sequence[str], options: Options) -> Prepared:
+    """Reads and checks everything that can be checked before training."""
+    machine.user_modules_importable()
+    loaded = load_study(study, overrides, options.config_dir)
+    for note in loaded.notes:
+        options.on_note(note)
+    device = machine.find_device(options.device)
+    _check_user_activations(loaded.specs)
+    names = dict.fromkeys(spec.dataset for spec in loaded.specs)
+    data = {name: load_dataset(name, options.data_dir) for name in names}
+    shapes = {name: _shape(one) for name, one in data.items()}
+    _check_memory(loaded.specs, shapes, device)
+    folder = options.out or Path("results") / loaded.name
+    return Prepared(loaded, folder, device, data, shapes)
+
+
+def _shape(data: Data) -> Shape:
+    x = data.x_train
+    return Shape(x.shape[1], data.classes, len(x), len(data.x_test), x.dtype.itemsize)
+
+
+def _train_missing(prepared: Prepared, store: Store, options: Options) -> Outcome:
+    from actbench.workers import Finished, Workers
+
+    meta = _meta(prepared, options)
+    order = [spec.run_id for spec in prepared.study.specs]
+    packs = missing_packs(prepared, store)
+    store.save(order, meta)  # a folder that cannot be written to is found out now
+    options.on_start(prepared, sum(len(pack) for pack in packs))
+    began = saved = time.perf_counter()
+    trained, measuring, total = 0, 0.0, 0.0
+    with closing(Workers(prepared.data, prepared.shapes, prepared.device, options.workers).run(packs)) as events:
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    store.add(event.rows)
+                    trained += len(event.pack)
+                    if event.measurements:
+                        measuring += event.measurements.measuring_seconds
+                        total += event.measurements.seconds
+                    if time.perf_counter() - saved > max(SAVE_SECONDS, (time.perf_counter() - began) / 10):
+                        store.save(order, meta)
+                        saved = time.perf_counter()
+                options.on_event(event)
+        finally:
+            store.save(order, {**meta, "finished": _now()})
+    statuses = _count(store.status, order)
+    seconds = time.perf_counter() - began
+    share = measuring / (total - measuring) if total > measuring else 0.0
+    return Outcome(prepared.folder, prepared.study, statuses, trained, seconds, share, store.errors(order))
+
+
+def missing_packs(prepared: Prepared, store: Store | None) -> list[Pack]:
+    """The packs of a study without those that have results.
+
+    Packs are formed from the whole study, so that a run that goes on where another stopped forms the same ones.
+    """
+    packs = make_packs(prepared.study.specs, prepared.shapes)
+    if store is None or not store.tables["runs"]:
+        return packs
+    finished = {run_id for run_id, status in store.status.items() if status in FINISHED}
+    whole, rest = [], []
+    for pack in packs:
+        left = [spec for spec in pack.specs if spec.run_id not in finished]
+        if len(left) == len(pack):
+            whole.append(pack)
+        else:
+            rest.extend(left)
+    return whole + make_packs(rest, prepared.shapes)
+
+
+def _check_user_activations(specs: Iterable[RunSpec]) -> None:
+    own = dict.fromkeys((spec.activation, spec.width) for spec in specs if is_dotted(spec.activation))
+    if own:
+        from actbench.models.elementwise import check_user_activation
+
+        for name, width in own:
+            check_user_activation(name, width)
+    # inits that ask for a gain need an activation that has one
+    from actbench.inits import INITS
+
+    wanted = {(s.activation, s.negative_slope, s.alpha, s.beta, s.init): s for s in specs if INITS[s.init].wants_gain}
+    if wanted:
+        from actbench.models.elementwise import gain_of
+
+        for spec in wanted.values():
+            gain_of(spec)
+
+
+def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape], device: str) -> None:
+    """UserError if a single network of the study cannot fit."""
+    if device != "cpu":
+        return
+    free = machine.available_memory()
+    # networks of a shape take the same: one of each is looked at
+    kinds = {(s.dataset, s.depth, s.width, s.batch_size, s.optimizer, s.dtype, s.epochs): s for s in specs}
+    for spec in kinds.values():
+        shape = shapes[spec.dataset]
+        needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)
+        if needed > 0.9 * free:
+            raise UserError(
+                f"a network of depth {spec.depth}, width {spec.width} and batch_size {spec.batch_size} needs about "
+                f"{needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
+            )
+
+
+def _meta(prepared: Prepared, options: Options) -> dict[str, Any]:
+    study = prepared.study
+    datasets = {
+        name: {"checksum": f"sha256:{data.checksum}", "train": len(data.x_train), "test": len(data.x_test)}
+        for name, data in prepared.data.items()
+    }
+    before = read_meta(prepared.folder) or {}
+    for name, told in before.get("datasets", {}).items():
+        if name in datasets and datasets[name]["checksum"] != told.get("checksum"):
+            raise UserError(
+                f"dataset '{name}' is not what the results in '{prepared.folder}' were measured on (its checksum differs); "
+                "name another --out, or set them aside with --fresh"
+            )
+    sizes = {min(spec.probe_size, prepared.shapes[spec.dataset].train) for spec in study.specs}
+    earlier = [*before.get("earlier", []), {key: before.get(key) for key in ("command", "started", "study")}]
+    return {
+        "study": {"name": study.name, "sweeps": study.grids, "networks": len(study.specs), "axes": study.axes},
+        "command": options.command,
+        "started": _now(),
+        "git_commit": machine.git_commit(),
+        "versions": machine.versions(),
+        "hardware": machine.hardware(prepared.device),
+        "datasets": {**before.get("datasets", {}), **datasets},
+        "probe_size": sizes.pop() if len(sizes) == 1 else sorted(sizes),
+        "earlier": earlier[-20:] if before else [],
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _count(status: dict[str, str], order: Iterable[str]) -> dict[str, int]:
+    counts = dict.fromkeys((*FINISHED, "failed", "missing"), 0)
+    for run_id in order:
+        counts[status.get(run_id, "missing")] += 1
+    return counts

@@ -1,0 +1,313 @@
+"""A study file and overrides → the networks to train. Hydra composes and parses; sweeps are expanded here.
+
+In YAML a list means: sweep it. The grid is the product of all axes; ``sweeps`` holds several sub-sweeps, each with the
+study's settings but for its own. What the command line says wins over both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from actbench import activations, optim
+from actbench.datasets import check_dataset_name
+from actbench.errors import UserError, unknown
+from actbench.inits import INITS
+from actbench.spec import SETTINGS, RunSpec, check_setting_name, check_value
+
+MAX_NETWORKS = 1_000_000
+_SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
+
+
+@dataclass
+class Study:
+    """A resolved study.
+
+    Attributes:
+        name: what its result folder is called.
+        grids: one mapping of setting → values per sub-sweep.
+        specs: the distinct networks, in order.
+        axes: the settings that vary, in the order of the grid.
+        notes: what a user should know, such as a setting that no network has.
+    """
+
+    name: str
+    grids: list[dict[str, list[Any]]]
+    specs: list[RunSpec]
+    axes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def shipped_configs() -> Path:
+    """The folder of shipped studies: inside an installed package, beside it in a source tree."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def study_names(config_dir: Path | None = None) -> dict[str, Path]:
+    """The studies that go by name; those of the user's folder hide shipped ones of the same name."""
+    folders = [shipped_configs(), *([config_dir] if config_dir else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.y*ml"))}
+
+
+def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir: Path | None = None) -> Study:
+    """Reads a study, applies overrides, checks every value and expands the grid.
+
+    Args:
+        name: a study's name, or a path to a YAML file.
+        overrides: in Hydra's grammar, ``lr=0.1,0.01 seed=range(0,5)``.
+        config_dir: a further folder of studies.
+
+    Raises:
+        UserError: naming the wrong word.
+    """
+    path = _find(name, config_dir)
+    fixed, swept = _parse_overrides(overrides, path, config_dir)
+    content = _compose(path, fixed, config_dir)
+    sub_sweeps = content.pop("sweeps", None)
+    named = _own_activations(content.pop("activations", None))
+    told = {override.split("=")[0].lstrip("+") for override in fixed}
+    base = {**content, **swept}
+    grids = []
+    for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
+        merged = {**base, **{key: value for key, value in sub.items() if key not in swept and key not in told}}
+        place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
+        grids.append({key: _values(key, value, named, place) for key, value in merged.items()})
+    specs, notes = _expand(grids)
+    axes = [key for key in SETTINGS if len({getattr(spec, key) for spec in specs} - {None}) > 1]
+    return Study(path.stem, grids, specs, axes, notes)
+
+
+def _find(name: str, config_dir: Path | None) -> Path:
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"--config-dir: no folder '{config_dir}'")
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UserError(f"study: no file '{name}'")
+        return path.resolve()
+    names = study_names(config_dir)
+    if name not in names:
+        near = get_close_matches(name, SETTINGS, n=1)
+        hint = f"or a path to a YAML file; a setting is written {near[0]}=VALUE" if near else "or a path to a YAML file"
+        raise unknown("study", name, names, hint=hint)
+    return names[name].resolve()
+
+
+def _parse_overrides(
+    overrides: Sequence[str], path: Path, config_dir: Path | None
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """(overrides for Hydra to compose with, swept settings and their values)."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    fixed: list[str] = []
+    swept: dict[str, list[Any]] = {}
+    seen: set[str] = set()
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise UserError(f"override '{text}' has no '='; write SETTING=VALUE, such as lr=0.1,0.01")
+        if re.fullmatch(r"[^=]*=\s*", text):
+            raise UserError(f"override '{text}' has no value after '='; an empty sweep trains nothing")
+        try:
+            override = parser.parse_override(text)
+            key = override.key_or_group
+            head = key.split(".")[0]
+            if head not in ("activations", "sweeps") and not _is_group(key, path, config_dir):
+                check_setting_name(head)
+            if key in seen:
+                raise UserError(f"override '{text}': '{key}' is set twice")
+            seen.add(key)
+            if override.is_sweep_override():
+                _check_size(text, override.value())
+                swept[key] = _flatten(list(override.sweep_iterator()))
+                if not swept[key]:
+                    raise UserError(f"override '{text}' is an empty sweep: it has no values")
+            elif override.is_delete() or _is_group(key, path, config_dir):
+                fixed.append(text)
+            else:
+                fixed.append("++" + text.lstrip("+"))
+        except (HydraException, ValueError, TypeError) as error:
+            raise UserError(f"override '{text}' is not understood: {_first_line(error)}") from error
+    return fixed, swept
+
+
+def _check_size(text: str, sweep: Any) -> None:
+    """UserError for a range with more values than a study may have networks, before it is expanded."""
+    ranges = [sweep, *(getattr(sweep, "list", None) or [])]
+    for part in ranges:
+        if hasattr(part, "step") and part.step and abs((part.stop - part.start) / part.step) > MAX_NETWORKS:
+            raise UserError(f"override '{text}' has more values than a study may have networks ({MAX_NETWORKS:,})")
+
+
+def _flatten(values: Iterable[Any]) -> list[Any]:
+    """Hydra leaves ``range(1,4)`` inside a choice as it is; this expands it."""
+    flat: list[Any] = []
+    for value in values:
+        if hasattr(value, "range"):
+            flat.extend(value.range())
+        else:
+            flat.append(_plain(value))
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "text") and hasattr(value, "quote"):  # Hydra's QuotedString
+        return value.text
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_group(key: str, path: Path, config_dir: Path | None) -> bool:
+    """Whether a key is a Hydra config group: a folder of options beside the study."""
+    group = key.partition("@")[0]
+    return group not in SETTINGS and any(
+        (folder / group).is_dir() for folder in (path.parent, config_dir) if folder is not None
+    )
+
+
+def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    search = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
+            config = compose(path.stem, overrides=[*fixed, *search])
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError) as error:
+        raise UserError(f"study '{path.name}' cannot be read: {_first_line(error)}") from error
+    finally:
+        GlobalHydra.instance().hydra = before
+    if not isinstance(content, dict):
+        raise UserError(f"study '{path.name}' is not a mapping of settings to values")
+    for key in content:
+        if key not in ("sweeps", "activations"):
+            check_setting_name(str(key))
+    return {str(key): value for key, value in content.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    """The cause of an error in one line; Hydra hides it in ``__cause__``."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines and lines[0] != "None" else f"not of the form SETTING=VALUE ({type(error).__name__})"
+
+
+def _sub_sweeps(value: Any) -> list[dict[str, Any]]:
+    if value is None:
+        return [{}]
+    if not isinstance(value, list) or not value or not all(isinstance(sub, dict) for sub in value):
+        raise UserError("sweeps: must be a list of mappings, such as [{activation: relu}, {activation: tanh}]")
+    for sub in value:
+        for key in sub:
+            check_setting_name(str(key))
+    return value
+
+
+def _own_activations(value: Any) -> dict[str, str]:
+    """Named entries of a study: ``activations: {mine: {_target_: package.Mine, slope: 0.3}}``."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError("activations: must map names to entries with _target_")
+    for name in value:
+        if name in activations.ACTIVATIONS:
+            raise UserError(f"activations: '{name}' is the name of a built-in activation")
+    return {str(name): _target_name(entry) for name, entry in value.items()}
+
+
+def _target_name(entry: Any) -> str:
+    """The canonical name of an entry with ``_target_``: ``package.Thing(slope=0.3)``."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("_target_"), str):
+        raise UserError(f"activation: {entry} has no _target_; write {{_target_: package.module.Thing, argument: value}}")
+    arguments = [repr(value) for value in entry.get("_args_", [])]
+    arguments += [f"{key}={value!r}" for key, value in entry.items() if key not in ("_target_", "_args_")]
+    return f"{entry['_target_']}({', '.join(arguments)})" if arguments else entry["_target_"]
+
+
+def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any]:
+    """One setting's values, checked, without repetitions."""
+    if isinstance(value, str) and _SWEEP_CALL.match(value):
+        value = _parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UserError(f"{key}: an empty list in {place}; an empty sweep trains nothing")
+    if key == "activation":
+        values = [named.get(v, v) if isinstance(v, str) else _target_name(v) if isinstance(v, dict) else v for v in values]
+    checked = [check_value(key, item) for item in values]
+    for item in checked:
+        _check_name(key, item)
+    return list(dict.fromkeys(checked))
+
+
+def _check_name(key: str, value: Any) -> None:
+    if key == "activation" and not activations.is_dotted(value) and value not in activations.ACTIVATIONS:
+        raise unknown(key, value, activations.ACTIVATIONS, hint="or the dotted name of your own")
+    if key == "init" and value not in INITS:
+        raise unknown(key, value, INITS)
+    if key == "optimizer" and value not in optim.OPTIMIZERS:
+        raise unknown(key, value, optim.OPTIMIZERS)
+    if key == "dataset":
+        check_dataset_name(value)
+
+
+def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
+    """The distinct networks of all grids, and a note on every setting that none of them has."""
+    size = sum(_product(len(values) for values in grid.values()) for grid in grids)
+    if size > MAX_NETWORKS:
+        raise UserError(f"the study has {size:,} networks; the most is {MAX_NETWORKS:,}")
+    specs: dict[RunSpec, None] = {}
+    for grid in grids:
+        # seeds vary fastest: the networks of a cell stand together in the tables
+        keys = sorted(grid, key=lambda key: (key == "seed", list(SETTINGS).index(key)))
+        for values in itertools.product(*(grid[key] for key in keys)):
+            specs[normalise(dict(zip(keys, values, strict=True)))] = None
+    notes = []
+    for key in dict.fromkeys(key for grid in grids for key in grid):
+        wanted = {value for grid in grids for value in grid.get(key, [])} - {None}
+        if wanted and SETTINGS[key].metadata.get("optional") and all(getattr(s, key) is None for s in specs):
+            notes.append(f"'{key}' has no effect: no network of this study has that setting")
+    return list(specs), notes
+
+
+def _product(numbers: Iterable[int]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result
+
+
+def normalise(settings: dict[str, Any]) -> RunSpec:
+    """A network with the defaults of its optimizer and activation filled in, and what they do not have left empty."""
+    told = dict(settings)
+    optimizer = told.get("optimizer", SETTINGS["optimizer"].default)
+    momentum = told.get("momentum")
+    momentum = optim.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
+    own = {
+        **optim.settings_of(optimizer, momentum),
+        **activations.settings_of(told.get("activation", SETTINGS["activation"].default)),
+    }
+    for key in ("momentum", "nesterov", "negative_slope", "alpha", "beta", "pieces"):
+        value = told.get(key)
+        told[key] = (own[key] if value is None else value) if key in own else None
+    return RunSpec(**told)

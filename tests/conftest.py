@@ -1,0 +1,50 @@
+"""Small data and shorthands for all tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from actbench.datasets import Data, load_dataset
+from actbench.plan import Shape, make_packs
+from actbench.spec import RunSpec
+from actbench.study import normalise
+
+
+def make_spec(**settings) -> RunSpec:
+    """A network as a study would make it: settings that it does not have are empty."""
+    return normalise(settings)
+
+
+def small_data(examples: int = 40, features: int = 6, classes: int = 3, seed: int = 0) -> Data:
+    """Random but learnable data of a few features."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for split in ("train", "test"):
+        x = rng.standard_normal((examples, features)).astype(np.float32)
+        arrays[f"x_{split}"] = x
+        arrays[f"y_{split}"] = np.argmax(x[:, :classes] + 0.3 * rng.standard_normal((examples, classes)), 1)
+    return Data("small", **arrays, classes=classes)
+
+
+def one_pack(specs, data: Data):
+    """The single pack of networks that belong together."""
+    shape = Shape(data.x_train.shape[1], data.classes, len(data.x_train), len(data.x_test), 4)
+    packs = make_packs(specs, {spec.dataset: shape for spec in specs})
+    assert len(packs) == 1, f"expected one pack, got {len(packs)}"
+    return packs[0]
+
+
+@pytest.fixture
+def small() -> Data:
+    return small_data()
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Data:
+    return load_dataset("mnist-12k")
+
+
+@pytest.fixture(scope="session")
+def gaussian() -> Data:
+    return load_dataset("gaussian")

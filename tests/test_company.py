@@ -1,0 +1,142 @@
+"""A network's rows do not depend on its company: step by step in float64 against plain torch.nn and torch.optim."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from actbench.activations import ACTIVATIONS
+from actbench.device_data import DeviceData
+from actbench.inits import INITS
+from actbench.optim import OPTIMIZERS
+from actbench.train import Trainer, train
+from tests import oracle
+from tests.conftest import make_spec, one_pack, small_data
+
+COMMON = dict(dataset="small", depth=3, width=5, batch_size=16, epochs=2, dtype="float64", probe_size=30, bias=0.1)
+
+
+def assert_same_steps(specs, data) -> None:
+    """Every parameter of every network equals the oracle's after every step."""
+    pack = one_pack(specs, data)
+    on_device = DeviceData(data, specs[0], "cpu")
+    with torch.no_grad():
+        trainer = Trainer(pack, on_device)
+    plain = [oracle.train_steps(spec, on_device, spec.epochs) for spec in pack.specs]
+    variants = len(pack.variants)
+
+    def compare(step: int) -> None:
+        for r, (spec, steps) in enumerate(zip(pack.specs, plain, strict=True)):
+            net, _ = next(steps)
+            mine = trainer.networks
+            linears = [m for m in net if isinstance(m, torch.nn.Linear)]
+            for layer, linear in enumerate(linears):
+                torch.testing.assert_close(mine.weights[layer][r], linear.weight.data, rtol=1e-9, atol=1e-11, msg=f"{spec} {step}")
+                torch.testing.assert_close(mine.biases[layer][r, :, 0], linear.bias.data, rtol=1e-9, atol=1e-11)
+            if spec.activation == "prelu":
+                slopes = [m.inner.weight.data for m in net if isinstance(m, oracle.PReLU)]
+                for activation, slope in zip(mine.activations, slopes, strict=True):
+                    for part, one in activation.parts:
+                        if part.start <= r % variants < part.stop and one.parameters:
+                            own = one.parameters[0][r // variants, r % variants - part.start, :, 0]
+                            torch.testing.assert_close(own, slope, rtol=1e-9, atol=1e-11)
+
+    compare(0)
+    step = 0
+    for epoch in range(1, specs[0].epochs + 1):
+        for index in on_device.order(pack.seeds, epoch).split(specs[0].batch_size, dim=1):
+            with torch.no_grad():
+                trainer.train_step(*on_device.batch(index))
+            step += 1
+            compare(step)
+    assert step == 6  # 40 examples in batches of 16: the last batch of an epoch has 8
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_activation_under_every_optimizer(optimizer, small):
+    lr = 0.1 if optimizer == "sgd" else 0.01
+    specs = [
+        make_spec(**COMMON, activation=name, optimizer=optimizer, lr=lr * (1 + s), seed=s)
+        for name in ACTIVATIONS
+        for s in range(2)
+    ]
+    # one pack of 2 seeds × every activation, of different learning rates
+    by_variant = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s)
+                  for n in ACTIVATIONS for r in (lr, lr / 3) for s in range(2)]  # fmt: skip
+    del specs
+    assert_same_steps(by_variant, small)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(optimizer="sgd", momentum=0.9),
+        dict(optimizer="sgd", momentum=0.9, nesterov=True, weight_decay=0.01),
+        dict(optimizer="sgd", weight_decay=0.1),
+        dict(optimizer="rmsprop", momentum=0.5, weight_decay=0.01),
+        dict(optimizer="adam", weight_decay=0.1),
+        dict(optimizer="adamw", weight_decay=0.1),
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_optimizer_settings_differ_within_a_pack(settings, small):
+    more = {key: value / 2 for key, value in settings.items() if key in ("momentum", "weight_decay")}
+    specs = [
+        make_spec(**COMMON, **{**settings, **change}, activation=name, lr=0.02, seed=seed)
+        for name in ("relu", "prelu", "tanh")
+        for change in ({}, more)
+        for seed in (3, 7)
+    ]
+    assert_same_steps(specs, small)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_every_init(init, small):
+    specs = [make_spec(**COMMON, init=init, init_gain=g, activation=a, seed=1, lr=0.05)
+             for g in (1.0, 0.5) for a in ("relu", "elu", "gelu")]  # fmt: skip
+    assert_same_steps(specs, small)
+
+
+def rows(measured, r: int):
+    for evaluation in measured.evaluations:
+        for name, value in {**evaluation.network, **evaluation.layers}.items():
+            yield f"{name} at epoch {evaluation.epoch}", torch.from_numpy(value[r])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_alone_equal_rows_in_company(dtype, small):
+    """All metrics of a network trained alone, and among 24 of other activations, seeds and rates."""
+    common = {**COMMON, "dtype": dtype}
+    specs = [
+        make_spec(**common, activation=name, seed=seed, lr=lr)
+        for name in ("relu", "prelu", "tanh", "gelu")
+        for seed in (0, 5)
+        for lr in (0.01, 0.1, 0.3)
+    ]
+    pack, data = one_pack(specs, small), DeviceData(small, specs[0], "cpu")
+    together = train(pack, data)
+    tolerance = dict(rtol=1e-9, atol=1e-11) if dtype == "float64" else dict(rtol=1e-3, atol=1e-5)
+    for r, spec in enumerate(pack.specs):
+        alone = train(one_pack([spec], small), data)
+        for (name, mine), (_, theirs) in zip(rows(alone, 0), rows(together, r), strict=True):
+            torch.testing.assert_close(mine, theirs, **tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_one_networks_nan_changes_no_digit_in_another():
+    data = small_data(80)
+    good = [make_spec(**{**COMMON, "dtype": "float32"}, activation=a, lr=0.1, seed=s) for a in ("relu", "tanh") for s in (0, 1)]
+    wild = [make_spec(**{**COMMON, "dtype": "float32"}, activation=a, lr=1e30, seed=s) for a in ("relu", "tanh") for s in (0, 1)]
+    tame = [make_spec(**{**COMMON, "dtype": "float32"}, activation=a, lr=0.2, seed=s) for a in ("relu", "tanh") for s in (0, 1)]
+    on_device = DeviceData(data, good[0], "cpu")
+    packs = [one_pack(good + others, data) for others in (wild, tame)]
+    with_wild, with_tame = (train(pack, on_device) for pack in packs)
+    for spec in good:
+        r, q = packs[0].specs.index(spec), packs[1].specs.index(spec)
+        for (name, one), (_, other) in zip(rows(with_wild, r), rows(with_tame, q), strict=True):
+            assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1)), name
+    for spec in wild:
+        r = packs[0].specs.index(spec)
+        if spec.activation == "relu":
+            assert not with_wild.finite[r]
+            assert with_wild.steps[r] < 10
+            assert all(value.isnan().all() for name, value in rows(with_wild, r) if "epoch 2" in name)
