@@ -18,14 +18,66 @@ GRAD_DORMANT_TAU = 0.01
 ASYMPTOTE_MARGIN = 1e-3
 
 
+class Moments:
+    """Sum and squares of one kind of tensor over units and examples, [R] in float64.
+
+    Squares are taken of values that are centred on the first chunk's mean and scaled by a power of two near their mean
+    size, so that float32 neither overflows, nor underflows, nor cancels.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_R: Any = 0.0
+        self.square_R: Any = 0.0  # of what was centred
+        self.centre_R: Any = None
+
+    def add(self, x_RUB: Any, abs_RU: Any, scratch: Any, *, centre: bool = True) -> None:
+        """Adds a chunk, given its sums of absolute values over examples, [R, U]."""
+        values = x_RUB.shape[1] * x_RUB.shape[2]
+        self.count += values
+        if centre:
+            total_R = x_RUB.sum(-1).sum(1, dtype=torch.float64)
+            self.total_R = self.total_R + total_R
+            if self.centre_R is None:
+                self.centre_R = (total_R / values).to(x_RUB.dtype)
+            x_RUB = torch.sub(x_RUB, self.centre_R.view(-1, 1, 1), out=scratch)
+        self.square_R = self.square_R + _square_sums(x_RUB, abs_RU.sum(1) / values, scratch)
+
+    @property
+    def mean_R(self) -> Any:
+        return self.total_R / self.count
+
+    @property
+    def std_R(self) -> Any:
+        off_R = self.mean_R - self.centre_R.to(torch.float64)
+        return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
+
+
+def _square_sums(x_RUB: Any, size_R: Any, scratch: Any) -> Any:
+    """Sums of squares over units and examples, [R] in float64, of values whose mean size is about ``size_R``."""
+    usable = size_R.isfinite() & (size_R > 0)
+    exponent_R = torch.frexp(torch.where(usable, size_R, 1.0)).exponent
+    scale_R = torch.ldexp(torch.ones_like(size_R), exponent_R)
+    torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
+    norm_RU = torch.linalg.vector_norm(scratch, dim=-1).to(torch.float64)
+    return norm_RU.square().sum(1) * scale_R.square()
+
+
+def l2_norms(w_ROI: Any) -> Any:
+    """The L2 norm of each network's tensor, [R] in float64, of whatever size its values are."""
+    scratch = torch.empty_like(w_ROI)
+    size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
+    return _square_sums(w_ROI, size_R, scratch).sqrt()
+
+
 class LayerStats:
     """Sums over the probe set for one hidden layer, gathered chunk by chunk.
 
     Attributes:
         examples: how many examples were observed.
         zeros_RU, near_RU: examples with h exactly 0; with h within 1e-3 of an asymptote.
-        abs_h_RU, sum_h_RU, abs_delta_RU: sums over examples.
-        square_h_R, sum_z_R, square_z_R, square_delta_R: sums over units and examples.
+        abs_h_RU, abs_delta_RU: sums of |h| and |δ| over examples.
+        h, z, delta: their moments over units and examples.
         born_dead_RU: which units were dead at epoch 0 (None at epoch 0 itself).
         grad_norm_R, update_norm_R, weight_norm_R: L2 norms of ∂(mean loss)/∂W, of the last update of W (NaN before
             any), of W.
@@ -34,18 +86,14 @@ class LayerStats:
     zeros_RU: Any
     near_RU: Any
     abs_h_RU: Any
-    sum_h_RU: Any
     abs_delta_RU: Any
-    square_h_R: Any
-    sum_z_R: Any
-    square_z_R: Any
-    square_delta_R: Any
     grad_norm_R: Any
     update_norm_R: Any
     weight_norm_R: Any
 
     def __init__(self, asymptotes_R2: Any | None = None, born_dead_RU: Any | None = None) -> None:
         self.examples = 0
+        self.h, self.z, self.delta = Moments(), Moments(), Moments()
         self.born_dead_RU = born_dead_RU
         self.middle_R = self.reach_R = None
         if asymptotes_R2 is not None:
@@ -54,18 +102,15 @@ class LayerStats:
 
     def observe(self, z_RUB: Any, h_RUB: Any, delta_RUB: Any) -> None:
         """Adds a chunk of examples. δ is of each example's own loss, not of the mean."""
-        double = torch.float64
-        norm = torch.linalg.vector_norm
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
         self._add("zeros_RU", torch.eq(h_RUB, 0, out=scratch).sum(-1))
-        self._add("abs_h_RU", torch.abs(h_RUB, out=scratch).sum(-1).to(double))
-        self._add("abs_delta_RU", torch.abs(delta_RUB, out=scratch).sum(-1).to(double))
-        self._add("sum_h_RU", h_RUB.sum(-1, dtype=double))
-        self._add("sum_z_R", z_RUB.sum((1, 2), dtype=double))
-        self._add("square_h_R", norm(h_RUB, dim=(1, 2), dtype=double).square())
-        self._add("square_z_R", norm(z_RUB, dim=(1, 2), dtype=double).square())
-        self._add("square_delta_R", norm(delta_RUB, dim=(1, 2), dtype=double).square())
+        abs_h_RU, abs_delta_RU = _abs_sums(h_RUB, scratch), _abs_sums(delta_RUB, scratch)
+        self._add("abs_h_RU", abs_h_RU)
+        self._add("abs_delta_RU", abs_delta_RU)
+        self.h.add(h_RUB, abs_h_RU, scratch)
+        self.z.add(z_RUB, _abs_sums(z_RUB, scratch), scratch)
+        self.delta.add(delta_RUB, abs_delta_RU, scratch, centre=False)
         if self.middle_R is not None:
             torch.sub(h_RUB, self.middle_R, out=scratch).abs_()
             self._add("near_RU", torch.ge(scratch, self.reach_R, out=scratch).sum(-1))
@@ -120,12 +165,8 @@ def _saturated(stats: Any) -> Any:
     return torch.where(stats.middle_R.view(-1, 1).isnan(), torch.nan, saturated)
 
 
-def _mean(total: Any, stats: Any) -> Any:
-    return total / (stats.examples * stats.units)
-
-
-def _std(total: Any, square: Any, stats: Any) -> Any:
-    return (_mean(square, stats) - _mean(total, stats).square()).clamp_min(0).sqrt()
+def _abs_sums(x_RUB: Any, scratch: Any) -> Any:
+    return torch.abs(x_RUB, out=scratch).sum(-1).to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -159,15 +200,15 @@ METRICS: dict[str, Metric] = {
         "units", _saturated,
     ),
     "activation_mean": Metric(
-        "mean of h over units and examples", "Clevert 2016", "layer", lambda s: _mean(s.sum_h_RU.sum(1), s)
+        "mean of h over units and examples", "Clevert 2016", "layer", lambda s: s.h.mean_R
     ),
     "activation_std": Metric(
         "standard deviation of h over units and examples", "Glorot & Bengio 2010", "layer",
-        lambda s: _std(s.sum_h_RU.sum(1), s.square_h_R, s),
+        lambda s: s.h.std_R,
     ),
-    "preactivation_mean": Metric("mean of z over units and examples", "He 2015", "layer", lambda s: _mean(s.sum_z_R, s)),
+    "preactivation_mean": Metric("mean of z over units and examples", "He 2015", "layer", lambda s: s.z.mean_R),
     "preactivation_std": Metric(
-        "standard deviation of z over units and examples", "He 2015", "layer", lambda s: _std(s.sum_z_R, s.square_z_R, s)
+        "standard deviation of z over units and examples", "He 2015", "layer", lambda s: s.z.std_R
     ),
     "grad_norm": Metric(
         "L2 norm of ∂(mean loss)/∂W of the layer; of the network: root of the sum of squares over its hidden layers",
@@ -175,7 +216,7 @@ METRICS: dict[str, Metric] = {
     ),
     "delta_norm": Metric(
         "root mean square over examples of the L2 norm over units of ∂loss_i/∂z", "Schoenholz 2017", "layer",
-        lambda s: (s.square_delta_R / s.examples).sqrt(),
+        lambda s: (s.delta.square_R / s.examples).sqrt(),
     ),
     "update_ratio": Metric(
         "L2 norm of the last update of W over the L2 norm of W", "Karpathy's rule of thumb (about 1e-3)", "ratio",

@@ -52,6 +52,7 @@ class RunSpec:
     norm: str = _setting("none", "normalisation of hidden layers", only=("none",))
     batch_size: int = _setting(128, "training examples a step; an epoch's last batch may be smaller", low=1)
     epochs: int = _setting(3, "passes over the training data; 0 measures at initialisation only", low=0, high=1_000_000)
+    eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", low=1)
     input_scaling: str = _setting(
         "standard",
         "raw, unit (0 to 1) or standard (mean 0, variance 1 over all pixels)",
@@ -71,6 +72,11 @@ class RunSpec:
             checked = check_value(name, value)
             if checked is not value:
                 object.__setattr__(self, name, checked)
+
+    @property
+    def evaluated_epochs(self) -> list[int]:
+        """The epochs after which it is measured, 0 (initialisation) first."""
+        return [*range(0, self.epochs, self.eval_every), self.epochs]
 
     @cached_property
     def run_id(self) -> str:

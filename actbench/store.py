@@ -77,12 +77,13 @@ class Store:
 
     def _check_whole(self) -> None:
         """UserError if a finished network lacks rows of its evaluations: a table was cut off between lines."""
-        place = {name: COLUMNS["runs"].index(name) for name in ("status", "epochs", "depth")}
+        place = {name: COLUMNS["runs"].index(name) for name in ("status", "epochs", "eval_every", "depth")}
         for run_id, (line, *_) in self.tables["runs"].items():
             fields = next(csv.reader([line]))
             if fields[place["status"]] not in FINISHED:
                 continue
-            evaluations = int(fields[place["epochs"]]) + 1
+            epochs, every = int(fields[place["epochs"]]), int(fields[place["eval_every"]])
+            evaluations = len(range(0, epochs, every)) + 1
             wanted = {"history": evaluations, "layers": evaluations * int(fields[place["depth"]])}
             for table, rows in wanted.items():
                 if len(self.tables[table].get(run_id, ())) != rows:

@@ -104,7 +104,7 @@ class Workers:
 
         def on_evaluation(evaluation: Evaluation) -> None:
             nonlocal told
-            share = len(pack) / (pack.shared.epochs + 1)
+            share = len(pack) / len(pack.shared.evaluated_epochs)
             told += share
             self.events.put(Progress(share, evaluation))
 
