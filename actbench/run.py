@@ -109,7 +109,7 @@ def _train_missing(prepared: Prepared, store: Store, options: Options) -> Outcom
 
     meta = _meta(prepared, options)
     order = [spec.run_id for spec in prepared.study.specs]
-    packs = missing_packs(prepared, store)
+    packs = missing_packs(prepared, store.finished)
     store.save(order, meta)  # a folder that cannot be written to is found out now
     options.on_start(prepared, sum(len(pack) for pack in packs))
     began = saved = time.perf_counter()
@@ -135,15 +135,21 @@ def _train_missing(prepared: Prepared, store: Store, options: Options) -> Outcom
     return Outcome(prepared.folder, prepared.study, statuses, trained, seconds, share, store.errors(order))
 
 
-def missing_packs(prepared: Prepared, store: Store | None) -> list[Pack]:
+def packs_to_train(prepared: Prepared, *, fresh: bool = False) -> list[Pack]:
+    """The packs that a run would train now; reads the result folder and writes nothing."""
+    from actbench.store import finished_in
+
+    return missing_packs(prepared, set() if fresh else finished_in(prepared.folder))
+
+
+def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
     """The packs of a study without those that have results.
 
     Packs are formed from the whole study, so that a run that goes on where another stopped forms the same ones.
     """
     packs = make_packs(prepared.study.specs, prepared.shapes)
-    if store is None or not store.tables["runs"]:
+    if not finished:
         return packs
-    finished = {run_id for run_id, status in store.status.items() if status in FINISHED}
     whole, rest = [], []
     for pack in packs:
         left = [spec for spec in pack.specs if spec.run_id not in finished]

@@ -98,6 +98,11 @@ class Store:
         place = COLUMNS["runs"].index("status")
         return {run_id: next(csv.reader(lines[:1]))[place] for run_id, lines in self.tables["runs"].items()}
 
+    @property
+    def finished(self) -> set[str]:
+        """The run_ids of networks that need no more training."""
+        return {run_id for run_id, status in self.status.items() if status in FINISHED}
+
     def errors(self, run_ids: Iterable[str]) -> list[str]:
         """The distinct reasons of failed networks."""
         place = COLUMNS["runs"].index("error")
@@ -172,6 +177,14 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
             "name another --out, or set it aside with --fresh"
         )
     return meta
+
+
+def finished_in(folder: Path) -> set[str]:
+    """The run_ids that a folder has results for, as far as its tables say; reads only."""
+    read_meta(folder)
+    place = COLUMNS["runs"].index("status")
+    rows = _read_table(folder / "runs.csv", "runs")
+    return {run_id for run_id, lines in rows.items() if next(csv.reader(lines[:1]))[place] in FINISHED}
 
 
 def check_tables(folder: Path) -> None:

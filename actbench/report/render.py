@@ -12,10 +12,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from actbench.report.stats import Ranking
+from actbench.report.stats import Ranking, is_fraction
 
 FORMATS = ("table", "markdown", "csv", "json")
-FRACTIONS = ("accuracy", "fraction", "sparsity")
 MOST_ROWS = 30
 
 
@@ -31,10 +30,6 @@ def number(value: float, metric: str) -> str:
     if np.isnan(value):
         return "–"
     return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.4g}"
-
-
-def is_fraction(metric: str) -> bool:
-    return any(word in metric for word in FRACTIONS)
 
 
 def with_interval(row: pd.Series, metric: str) -> str:

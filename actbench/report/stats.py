@@ -17,9 +17,15 @@ from actbench.spec import SETTINGS
 from actbench.tables import COLUMNS
 
 CONFIDENCE = 0.95
-DEFAULT_METRICS = ("test_accuracy", "dead_fraction")
+DEFAULT_METRICS = ("test_accuracy",)
+FRACTIONS = ("accuracy", "fraction", "sparsity")
 SMALLER_IS_BETTER = {"train_loss", "test_loss", "seconds"}
 METRIC_COLUMNS = tuple(name for name in COLUMNS["runs"] if name not in ("run_id", *SETTINGS, "status", "error"))
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, and is shown in percent."""
+    return any(word in metric for word in FRACTIONS)
 
 
 @dataclass
@@ -113,7 +119,10 @@ def ranking(
             row["lr"] = cell["lr"].iloc[0] if cell["lr"].nunique() == 1 else np.nan
         for metric in shown:
             per_seed = cell.groupby("seed")[metric].mean()
-            row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = interval(per_seed.to_numpy(float))
+            mean, low, high = interval(per_seed.to_numpy(float))
+            if is_fraction(metric):  # a fraction lies between 0 and 1, whatever Student's t says
+                low, high = max(low, 0.0) if low == low else low, min(high, 1.0) if high == high else high
+            row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean, low, high
         samples[key] = cell.groupby("seed")[shown[0]].mean()
         row["dead"] = cell["dead_fraction"].mean()
         row["born_dead"] = cell["born_dead_fraction"].mean()

@@ -1,0 +1,28 @@
+"""actbench: which activation dies at which depth, init, bias and learning rate, with numbers and intervals.
+
+>>> import actbench
+>>> outcome = actbench.run_study("single", ["activation=relu,gelu", "seed=range(0,5)"])
+>>> actbench.load(outcome.folder).runs
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actbench.errors import UserError
+    from actbench.results import Results, load
+    from actbench.run import Options, Outcome, run_study
+
+__all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study"]
+
+_HOMES = {"load": "results", "Results": "results", "run_study": "run", "Options": "run", "Outcome": "run", "UserError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that ``import actbench`` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'actbench' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"actbench.{_HOMES[name]}"), name)

@@ -1,0 +1,127 @@
+"""What a run would take: a few steps and one evaluation of each kind of pack are timed, as many at once as would run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import torch
+
+from actbench.device_data import DeviceData
+from actbench.machine import cpu_count, fast_matmul, process_memory
+from actbench.plan import Shape, data_bytes, pack_bytes, step_flop
+from actbench.run import Prepared
+from actbench.spec import Pack, RunSpec
+from actbench.train import Trainer
+
+MOST_KINDS = 6
+TIMED_SECONDS = 0.4
+SETUP_SECONDS = 0.02  # of a pack, beyond its weights
+
+
+@dataclass
+class Forecast:
+    """Networks and packs to train, and what that takes in seconds and bytes."""
+
+    networks: int
+    packs: int
+    seconds: float
+    memory: float
+
+
+def forecast(prepared: Prepared, packs: list[Pack], workers: int | None) -> Forecast:
+    """Times a sample of the packs and scales it up; trains nothing to the end and writes nothing."""
+    device = prepared.device
+    workers = workers or (1 if device.startswith("cuda") else cpu_count())
+    workers = max(1, min(workers, len(packs)))
+    kinds: dict[tuple, list[Pack]] = {}
+    for pack in packs:
+        spec = pack.shared
+        key = (spec.dataset, spec.depth, spec.width, spec.batch_size, spec.optimizer, spec.dtype, len(pack.seeds) > 1)
+        kinds.setdefault(key, []).append(pack)
+    # the costliest kinds are timed; the others are scaled by their arithmetic
+    costly = sorted(kinds.values(), key=lambda some: -sum(_work(p, prepared) for p in some))
+    seconds = timed_work = timed_seconds = 0.0
+    for place, some in enumerate(costly):
+        work = sum(_work(pack, prepared) for pack in some)
+        if place < MOST_KINDS:
+            sample = some[len(some) // 2]
+            taken = _time_pack(sample, prepared, workers) * work / _work(sample, prepared)
+            timed_work, timed_seconds = timed_work + work, timed_seconds + taken
+            seconds += taken
+        else:
+            seconds += work * timed_seconds / timed_work
+    shapes = prepared.shapes
+    largest = sorted((pack_bytes(pack, shapes[pack.shared.dataset]) for pack in packs), reverse=True)[:workers]
+    held = {(p.shared.dataset, p.shared.input_scaling, p.shared.dtype, p.shared.probe_size): p.shared for p in packs}
+    data = sum(data_bytes(spec, shapes[spec.dataset]) for spec in held.values())
+    rows = sum(len(pack) * _row_bytes(pack.shared) for pack in packs)
+    return Forecast(sum(map(len, packs)), len(packs), seconds / workers, _base_memory() + sum(largest) + data + rows)
+
+
+def _base_memory() -> float:
+    return process_memory()
+
+
+def _row_bytes(spec: RunSpec) -> float:
+    return 2_000 + len(spec.evaluated_epochs) * (400 + 400 * spec.depth)
+
+
+def _work(pack: Pack, prepared: Prepared) -> float:
+    """Arithmetic of a pack: its training, and its evaluations in steps of the same cost an example."""
+    spec = pack.shared
+    shape = prepared.shapes[spec.dataset]
+    examples = spec.epochs * shape.train + len(spec.evaluated_epochs) * _evaluated_examples(spec, shape)
+    return len(pack) * step_flop(spec, shape) / min(spec.batch_size, shape.train) * examples
+
+
+def _evaluated_examples(spec: RunSpec, shape: Shape) -> float:
+    return min(spec.probe_size, shape.train) + 0.5 * shape.test
+
+
+def _time_pack(pack: Pack, prepared: Prepared, workers: int) -> float:
+    """Seconds that a pack takes when ``workers`` of them train at once."""
+    spec = pack.shared
+    data = DeviceData(prepared.data[spec.dataset], spec, prepared.device)
+    results: list[float] = []
+    threads_before = torch.get_num_threads()
+
+    def one() -> None:
+        torch.set_num_threads(max(1, cpu_count() // workers))
+        torch.set_flush_denormal(True)
+        with torch.no_grad():
+            results.append(_time_alone(pack, data))
+
+    with fast_matmul():
+        threads = [threading.Thread(target=one) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    torch.set_num_threads(threads_before)
+    if len(results) < workers:
+        raise RuntimeError("a pack could not be timed")
+    return sum(results) / len(results)
+
+
+def _time_alone(pack: Pack, data: DeviceData) -> float:
+    spec = pack.shared
+    began = time.perf_counter()
+    trainer = Trainer(pack, data)
+    setup = time.perf_counter() - began
+    order = data.order(pack.seeds, 1).split(spec.batch_size, dim=1)
+    step = 0.0
+    if spec.epochs:
+        trainer.train_step(*data.batch(order[0]))
+        began, steps = time.perf_counter(), 0
+        while steps < 3 or (time.perf_counter() - began < TIMED_SECONDS and steps < 50):
+            trainer.train_step(*data.batch(order[steps % len(order)]))
+            steps += 1
+        step = (time.perf_counter() - began) / steps
+    began = time.perf_counter()
+    trainer.evaluate(0)
+    evaluation = time.perf_counter() - began
+    return setup + SETUP_SECONDS + step * spec.epochs * len(order) + evaluation * len(spec.evaluated_epochs)
+
+

@@ -1,0 +1,67 @@
+"""The few lines that a run ends with: which activation won, where units died, what it cost, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Group
+from rich.text import Text
+
+from actbench.report import stats
+from actbench.report.render import ranking_table, text_of
+
+
+def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_share: float) -> str:
+    """``240 networks trained in 12.3 s (19.5 a second, 17 % of training time for measuring): 204 completed, …``."""
+    counts = ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
+    if not trained:
+        return f"nothing to train: {counts}"
+    rate = f"{trained / seconds:.1f} a second"
+    share = f", measuring took {100 * measuring_share:.0f} % of training time" if measuring_share else ""
+    return f"{trained:,} networks in {seconds:.1f} s ({rate}{share}); of the study: {counts}"
+
+
+def summary(runs: pd.DataFrame, folder: Path) -> Group:
+    """The ranking by the axis that matters most, where units died, and what to type next."""
+    parts: list = []
+    runs = runs[runs["status"].isin(["completed", "diverged"])]
+    if not runs.empty:
+        axes = [axis for axis in stats.default_axes(runs) if runs[axis].nunique() > 1]
+        by = "activation" if runs["activation"].nunique() > 1 else _most_important(runs, axes)
+        told = "each at its own best learning rate, " if runs["lr"].nunique() > 1 else ""
+        seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
+        parts += [Text(f"\nTest accuracy by {by}, {told}{seeds}:"), ranking_table(stats.ranking(runs, [by]), most=25)]
+        if death := _where_units_died(runs):
+            parts.append(Text("\n" + death))
+        parts.append(Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"))
+        more = [axis for axis in axes if axis != by][:1]
+        parts.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([by, *more])}"))
+    return Group(*parts)
+
+
+def _most_important(runs: pd.DataFrame, axes: list[str]) -> str:
+    order = [axis for axis in stats.importance(runs, "test_accuracy").index if axis in axes]
+    return order[0] if order else "activation"
+
+
+def _where_units_died(runs: pd.DataFrame) -> str:
+    alive = runs[runs["dead_fraction"].notna()]
+    if alive.empty:
+        return ""
+    dead = alive["dead_fraction"].mean()
+    if dead == 0:
+        return "No unit is dead in any network."
+    text = (
+        f"Dead units: {100 * dead:.1f} % over all networks ({100 * alive['born_dead_fraction'].mean():.1f} % born dead, "
+        f"{100 * alive['died_fraction'].mean():.1f} % died, {100 * alive['revived_fraction'].mean():.1f} % revived)"
+    )
+    axes = [axis for axis in stats.importance(alive, "dead_fraction").index if alive[axis].nunique() > 1][:3]
+    if not axes:
+        return text + "."
+    cells = alive.groupby(axes, dropna=False)["dead_fraction"].mean()
+    worst = cells.idxmax()
+    told = worst if isinstance(worst, tuple) else (worst,)
+    where = ", ".join(f"{axis}={text_of(value)}" for axis, value in zip(axes, told, strict=True))
+    return f"{text}; most where {where}: {100 * cells.max():.0f} %."
