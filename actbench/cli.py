@@ -66,6 +66,7 @@ def run(
 ) -> None:
     """Train every network of a study that has no result yet.
 
+    \b
     actbench run
     actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
     """
@@ -158,9 +159,9 @@ def _outcome_json(outcome: Any) -> dict[str, Any]:
 
 def _dry_run(study: str, overrides: list[str], options: Options, *, as_json: bool) -> None:
     from actbench.forecast import forecast
-    from actbench.run import packs_to_train, prepare
+    from actbench.run import packs_to_train, prepare, read
 
-    prepared = prepare(study, overrides, options)
+    prepared = prepare(*read(study, overrides, options), options)
     packs = packs_to_train(prepared, fresh=options.fresh)
     told = forecast(prepared, packs, options.workers)
     if as_json:
@@ -196,6 +197,7 @@ def report(
 ) -> None:
     """Summarise one or more result folders.
 
+    \b
     actbench report results/default --by activation,lr --baseline relu
     """
     from actbench.errors import unknown
@@ -229,6 +231,7 @@ def list_(
 ) -> None:
     """List activations, inits, models, datasets, optimizers, metrics, studies or settings.
 
+    \b
     actbench list activations
     """
     from actbench.catalog import KINDS, entries
@@ -248,6 +251,7 @@ def list_(
 def show(name: Annotated[str, typer.Argument(help="Anything that `list` lists, or the dotted name of your own activation.")]) -> None:
     """Show one entry in full: formula, derivative, plot, source, settings.
 
+    \b
     actbench show relu
     """
     from actbench.catalog import describe
@@ -262,6 +266,7 @@ def data(
 ) -> None:
     """Fetch data sets and verify their checksums.
 
+    \b
     actbench data mnist fashion_mnist
     """
     from actbench.datasets import DATASETS, check_dataset_name, default_data_dir, load_dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -53,12 +54,12 @@ def process_memory() -> float:
 
 def find_device(name: str) -> str:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → a device that is here; UserError if it is not."""
+    if name == "cpu" or (name == "auto" and not _has_cuda_driver()):
+        return "cpu"
     torch = import_torch()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return "cuda:0" if count else "cpu"
-    if name == "cpu":
-        return name
     kind, _, number = name.partition(":")
     if kind != "cuda" or (":" in name and not number.isdecimal()):
         raise UserError(f"device '{name}' is not known; allowed: auto, cpu, cuda, cuda:N")
@@ -67,17 +68,25 @@ def find_device(name: str) -> str:
     return f"cuda:{number or 0}"
 
 
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is installed: asked before torch is loaded, which takes seconds."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        return True
+    except OSError:
+        return False
+
+
 def hardware(device: str) -> dict[str, Any]:
     """CPU, cores, memory and device, for meta.json."""
     import psutil
 
-    torch = import_torch()
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     memory = round(psutil.virtual_memory().total / 2**30, 1)
-    accelerator = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    accelerator = import_torch().cuda.get_device_name(device) if device.startswith("cuda") else None
     return {"cpu": model, "cores": cpu_count(), "memory_gib": memory, "device": device, "accelerator": accelerator}
 
 

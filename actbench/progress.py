@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 import numpy as np
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from actbench.events import Progress
 
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
 
@@ -24,7 +26,7 @@ class RunDisplay:
         self.console, self.quiet = console, quiet
         self.done, self.total = 0.0, 0
         self.accuracy, self.dead = _Average(), _Average()
-        self.bar: Progress | None = None
+        self.bar: bars.Progress | None = None
 
     def start(self, networks: int, packs: str) -> None:
         """Begins to show ``networks`` to train."""
@@ -34,37 +36,29 @@ class RunDisplay:
             return
         self.console.print(packs, style="dim", highlight=False)
         if self.console.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
-                TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
+            self.bar = bars.Progress(
+                bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24),
+                bars.TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
+                bars.TextColumn("{task.fields[rate]}"), bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
+                bars.TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
             )  # fmt: skip
             self.task = self.bar.add_task("training", total=networks, rate="", figures="")
             self.bar.start()
 
     def update(self, event: Any) -> None:
         """Takes in an event of ``Workers.run``."""
-        if hasattr(event, "networks_done"):
+        if isinstance(event, Progress):
             self.done += event.networks_done
-            return self._show(event.evaluation.network)
-        if event.measurements is None:  # failed: it has no evaluations to count it
-            self.done += len(event.pack)
-            return self._show({})
-        last = event.measurements.evaluations[-1].network
-        self.accuracy.add(last["test_accuracy"])
-        self.dead.add(last["dead_fraction"])
-        return self._show({})
-
-    def _show(self, newest: dict[str, Any]) -> None:
+        else:
+            self.accuracy.add(event.test_accuracy)
+            self.dead.add(event.dead_fraction)
         if self.quiet:
             return
         now = time.perf_counter()
         rate = f"{self.done / max(now - self.began, 1e-9):.1f}/s"
-        accuracy, dead = self.accuracy.value, self.dead.value
-        if accuracy is None and "test_accuracy" in newest and not np.isnan(newest["test_accuracy"]).all():
-            accuracy, dead = np.nanmean(newest["test_accuracy"]), np.nanmean(newest["dead_fraction"])
-        figures = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} % · dead {100 * (dead or 0):.1f} %"
+        figures = ""
+        if self.accuracy.value is not None:
+            figures = f"accuracy {100 * self.accuracy.value:.1f} % · dead {100 * (self.dead.value or 0):.1f} %"
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, rate=rate, figures=figures)
         elif not self.console.is_terminal and now - self.told > PLAIN_SECONDS:

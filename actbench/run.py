@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from actbench import machine
 from actbench.activations import is_dotted
 from actbench.datasets import Data, load_dataset
 from actbench.errors import UserError
+from actbench.events import Finished
 from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
 from actbench.spec import Pack, RunSpec
 from actbench.store import FINISHED, Store, read_meta, set_aside
 from actbench.study import Study, load_study
+from actbench.workers import Workers
 
 SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
 
@@ -31,6 +33,7 @@ class Options:
     workers: int | None = None
     data_dir: Path | None = None
     config_dir: Path | None = None
+    processes: bool | None = None
     command: str = ""
     on_event: Callable[[Any], None] = lambda event: None
     on_start: Callable[[Prepared, int], None] = lambda prepared, networks: None
@@ -76,21 +79,30 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
         UserError: a mistake in the study, a value, a file or a device; nothing has been trained then.
     """
     options = options or Options()
-    prepared = prepare(study, overrides, options)
-    if options.fresh and (old := set_aside(prepared.folder)):
-        options.on_note(f"old results set aside in {old}")
-    with Store(prepared.folder) as store:
-        return _train_missing(prepared, store, options)
+    with ExitStack() as stack:
+        loaded, device = read(study, overrides, options)
+        workers = stack.enter_context(Workers(device, options.workers, options.data_dir, processes=options.processes))
+        workers.start(len(loaded.specs))  # they load torch while the data is read here
+        prepared = prepare(loaded, device, options)
+        if options.fresh and (old := set_aside(prepared.folder)):
+            options.on_note(f"old results set aside in {old}")
+        with Store(prepared.folder) as store:
+            return _train_missing(prepared, store, workers, options)
 
 
-def prepare(study: str, overrides: Sequence[str], options: Options) -> Prepared:
-    """Reads and checks everything that can be checked before training."""
+def read(study: str, overrides: Sequence[str], options: Options) -> tuple[Study, str]:
+    """The study with every value checked, and the device."""
     machine.user_modules_importable()
     loaded = load_study(study, overrides, options.config_dir)
     for note in loaded.notes:
         options.on_note(note)
     device = machine.find_device(options.device)
     _check_user_activations(loaded.specs)
+    return loaded, device
+
+
+def prepare(loaded: Study, device: str, options: Options) -> Prepared:
+    """Loads and checks the data, and whether each network fits into memory."""
     names = dict.fromkeys(spec.dataset for spec in loaded.specs)
     data = {name: load_dataset(name, options.data_dir) for name in names}
     shapes = {name: _shape(one) for name, one in data.items()}
@@ -104,9 +116,7 @@ def _shape(data: Data) -> Shape:
     return Shape(x.shape[1], data.classes, len(x), len(data.x_test), x.dtype.itemsize)
 
 
-def _train_missing(prepared: Prepared, store: Store, options: Options) -> Outcome:
-    from actbench.workers import Finished, Workers
-
+def _train_missing(prepared: Prepared, store: Store, workers: Workers, options: Options) -> Outcome:
     meta = _meta(prepared, options)
     order = [spec.run_id for spec in prepared.study.specs]
     packs = missing_packs(prepared, store.finished)
@@ -114,21 +124,18 @@ def _train_missing(prepared: Prepared, store: Store, options: Options) -> Outcom
     options.on_start(prepared, sum(len(pack) for pack in packs))
     began = saved = time.perf_counter()
     trained, measuring, total = 0, 0.0, 0.0
-    with closing(Workers(prepared.data, prepared.shapes, prepared.device, options.workers).run(packs)) as events:
-        try:
-            for event in events:
-                if isinstance(event, Finished):
-                    store.add(event.rows)
-                    trained += len(event.pack)
-                    if event.measurements:
-                        measuring += event.measurements.measuring_seconds
-                        total += event.measurements.seconds
-                    if time.perf_counter() - saved > max(SAVE_SECONDS, (time.perf_counter() - began) / 10):
-                        store.save(order, meta)
-                        saved = time.perf_counter()
-                options.on_event(event)
-        finally:
-            store.save(order, {**meta, "finished": _now()})
+    try:
+        for event in workers.run(packs, prepared.data, prepared.shapes):
+            if isinstance(event, Finished):
+                store.add(event.rows)
+                trained += len(event.pack)
+                measuring, total = measuring + event.measuring_seconds, total + event.seconds
+                if time.perf_counter() - saved > max(SAVE_SECONDS, (time.perf_counter() - began) / 10):
+                    store.save(order, meta)
+                    saved = time.perf_counter()
+            options.on_event(event)
+    finally:
+        store.save(order, {**meta, "finished": _now()})
     statuses = _count(store.status, order)
     seconds = time.perf_counter() - began
     share = measuring / (total - measuring) if total > measuring else 0.0
@@ -167,15 +174,6 @@ def _check_user_activations(specs: Iterable[RunSpec]) -> None:
 
         for name, width in own:
             check_user_activation(name, width)
-    # inits that ask for a gain need an activation that has one
-    from actbench.inits import INITS
-
-    wanted = {(s.activation, s.negative_slope, s.alpha, s.beta, s.init): s for s in specs if INITS[s.init].wants_gain}
-    if wanted:
-        from actbench.models.elementwise import gain_of
-
-        for spec in wanted.values():
-            gain_of(spec)
 
 
 def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape], device: str) -> None:

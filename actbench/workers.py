@@ -1,195 +1,227 @@
-"""Packs → rows: trains packs side by side in threads, splits a pack that does not fit, isolates a network that fails.
+"""Trains packs side by side, splits a pack that does not fit, isolates a network that fails.
 
-Threads, not processes: torch lets go of the interpreter while it computes, so that two threads keep two cores as busy
-as two processes would (measured: tests/benchmarks/NOTES.md), with one copy of torch and of the data.
+Workers are processes of one core each: threads of one process would wait for each other's interpreter lock at every
+operation, a fifth of the time (tests/benchmarks/NOTES.md). Where torch is loaded already, as in a notebook, and on a
+GPU, they are threads, which share torch and the data.
 """
 
 from __future__ import annotations
 
+import collections
+import os
+import pickle
 import queue
+import signal
+import subprocess
+import sys
 import threading
-import traceback
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
-import torch
-
 from actbench.datasets import Data
-from actbench.device_data import DeviceData
 from actbench.errors import UserError
+from actbench.events import Failed, Finished, Progress
 from actbench.machine import available_memory, cpu_count, fast_matmul
 from actbench.plan import Shape, pack_bytes
-from actbench.spec import Pack, RunSpec
-from actbench.tables import Rows, rows_of, rows_of_failed
-from actbench.train import Evaluation, Interrupted, Measurements, train
+from actbench.spec import Pack
+from actbench.tables import rows_of_failed
+from actbench.worker import Setup
 
 MEMORY_SHARE = 0.7  # of what is free, for all packs in training together
+MOST_DEATHS = 20
 
+# glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
+# per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 
-@dataclass
-class Progress:
-    """An evaluation of a pack in training: how many of its networks' work is done since the last one."""
-
-    networks_done: float
-    evaluation: Evaluation
-
-
-@dataclass
-class Finished:
-    """A pack that has its results, whole, or the networks of it that failed."""
-
-    pack: Pack
-    rows: Rows
-    measurements: Measurements | None
+Event = Progress | Finished
 
 
 class Workers:
-    """Trains packs on one device.
+    """Trains packs on one device. Use as a context manager; leaving it stops whatever still trains.
 
     Args:
-        data, shapes: the data sets by name, and what planning knows of them.
         device: where to train.
-        workers: how many packs at a time; on the CPU as many as there are cores.
+        workers: how many packs at a time (default: on the CPU as many as there are cores, on a GPU one).
+        data_dir: where data sets lie.
+        processes: whether workers are processes (default: on the CPU, if torch is not loaded here yet).
     """
 
     def __init__(
-        self, data: Mapping[str, Data], shapes: Mapping[str, Shape], device: str, workers: int | None = None
+        self, device: str, workers: int | None = None, data_dir: Path | None = None, *, processes: bool | None = None
     ) -> None:
-        self.data, self.shapes, self.device = data, shapes, device
-        self.workers = workers or (1 if device.startswith("cuda") else cpu_count())
-        self.stop = threading.Event()
-        self.events: queue.SimpleQueue[Progress | Finished | BaseException] = queue.SimpleQueue()
-        self._on_device: dict[tuple, DeviceData] = {}
-        self._lock = threading.Lock()
-        self._memory = MemoryGate(available_memory() * MEMORY_SHARE)
+        on_gpu = device.startswith("cuda")
+        self.device, self.data_dir = device, data_dir
+        self.count = workers or (1 if on_gpu else cpu_count())
+        self.processes = (not on_gpu and "torch" not in sys.modules) if processes is None else processes
+        self.events: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self.team: list[_ProcessWorker | _ThreadWorker] = []
+        self._stack = ExitStack()
 
-    def run(self, packs: list[Pack]) -> Iterator[Progress | Finished]:
-        """Yields events as they come until every network has its rows. Closing the generator stops training."""
-        threads_before, workers = torch.get_num_threads(), max(1, min(self.workers, len(packs)))
-        with fast_matmul(), ThreadPoolExecutor(workers, initializer=self._prepare_thread, initargs=(workers,)) as pool:
-            waiting = [pool.submit(self._guarded, pack) for pack in packs]
-            try:
-                left = sum(len(pack) for pack in packs)
-                while left:
-                    event = self.events.get()
-                    if isinstance(event, BaseException):
-                        raise event
-                    if isinstance(event, Finished):
-                        left -= len(event.pack)
-                    yield event
-            finally:
-                self.stop.set()
-                self._memory.open()
-                _cancel(waiting)
-                torch.set_num_threads(threads_before)
+    def __enter__(self) -> Workers:
+        return self
 
-    def _prepare_thread(self, workers: int) -> None:
-        if not self.device.startswith("cuda"):
-            torch.set_num_threads(max(1, cpu_count() // workers))
-            torch.set_flush_denormal(True)  # dying networks make denormal numbers, a hundred times slower
+    def start(self, packs: int) -> None:
+        """Starts as many workers as that many packs can use; processes begin to load torch."""
+        threads = max(1, cpu_count() // max(1, min(self.count, packs)))
+        while len(self.team) < min(self.count, packs) and self.processes:
+            self.team.append(_ProcessWorker(self.events, self._setup(threads)))
 
-    def _guarded(self, pack: Pack) -> None:
-        try:
-            self._train(pack)
-        except Interrupted:
-            pass
-        except BaseException as error:  # whatever it is, the main thread must hear of it
-            self.events.put(error)
-
-    def _train(self, pack: Pack) -> None:
-        """Trains a pack; if that fails, its halves; a single network that fails gets a row that says why."""
-        told = 0.0
-
-        def on_evaluation(evaluation: Evaluation) -> None:
-            nonlocal told
-            share = len(pack) / len(pack.shared.evaluated_epochs)
-            told += share
-            self.events.put(Progress(share, evaluation))
-
-        try:
-            with self._memory.hold(pack_bytes(pack, self.shapes[pack.shared.dataset])):
-                measured = train(pack, self._data_for(pack.shared), on_evaluation=on_evaluation, stopped=self.stop.is_set)
-            self.events.put(Finished(pack, rows_of(pack, measured), measured))
-            return
-        except (Interrupted, UserError):
-            raise
-        except Exception as error:  # out of memory, or code of the user's own
-            reason = failure_reason(error)
-        if told:
-            nothing = Evaluation(0, 0, {}, {})
-            self.events.put(Progress(-told, nothing))
-        if len(pack) == 1:
-            self.events.put(Finished(pack, rows_of_failed(pack.specs, reason), None))
-            return
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        for half in pack.halves():
-            self._train(half)
-
-    def _data_for(self, spec: RunSpec) -> DeviceData:
-        key = (spec.dataset, spec.input_scaling, spec.dtype, spec.probe_size)
-        with self._lock:
-            if key not in self._on_device:
-                self._on_device[key] = DeviceData(self.data[spec.dataset], spec, self.device)
-            return self._on_device[key]
-
-
-def failure_reason(error: BaseException) -> str:
-    """One line for the column ``error``: what went wrong, and where in the user's code if it was there."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())[:300]
-    if is_out_of_memory(error):
-        return f"out of memory: {text}"
-    return f"{type(error).__name__}: {text} ({frame.name}, line {frame.lineno})"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the CPU or on a GPU."""
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text
-
-
-def _cancel(futures: list[Future[Any]]) -> None:
-    for future in futures:
-        future.cancel()
-
-
-class MemoryGate:
-    """Lets packs in while their estimated memory fits; a pack that is alone is always let in."""
-
-    def __init__(self, limit: float) -> None:
-        self.limit, self.held, self.inside = limit, 0.0, 0
-        self._changed = threading.Condition()
-
-    def hold(self, amount: float) -> _Held:
-        """A context in which ``amount`` bytes are taken; waits for them."""
-        return _Held(self, amount)
-
-    def open(self) -> None:
-        """Lets everyone in: training has been stopped."""
-        with self._changed:
-            self.limit = float("inf")
-            self._changed.notify_all()
-
-
-class _Held:
-    def __init__(self, gate: MemoryGate, amount: float) -> None:
-        self.gate, self.amount = gate, amount
-
-    def __enter__(self) -> None:
-        gate = self.gate
-        with gate._changed:
-            gate._changed.wait_for(lambda: not gate.inside or gate.held + self.amount <= gate.limit)
-            gate.held += self.amount
-            gate.inside += 1
+    def _setup(self, threads: int) -> Setup:
+        return Setup(self.device, threads, self.data_dir, [os.getcwd() if path == "" else path for path in sys.path])
 
     def __exit__(self, *exception: object) -> None:
-        gate = self.gate
-        with gate._changed:
-            gate.held -= self.amount
-            gate.inside -= 1
-            gate._changed.notify_all()
+        for worker in self.team:
+            worker.stop()
+        self._stack.close()
+
+    def run(self, packs: list[Pack], data: Mapping[str, Data], shapes: Mapping[str, Shape]) -> Iterator[Event]:
+        """Yields events as they come until every network has its rows."""
+        waiting = collections.deque(packs)
+        busy: dict[Any, tuple[Pack, float]] = {}
+        self._hire(len(packs), data)
+        limit = available_memory() * MEMORY_SHARE
+        threads = max(1, cpu_count() // max(1, len(self.team)))
+        told: dict[Any, float] = {}
+        deaths = 0
+        while waiting or busy:
+            for worker in self.team:
+                if worker in busy or not waiting:
+                    continue
+                needed = pack_bytes(waiting[0], shapes[waiting[0].shared.dataset])
+                if busy and sum(amount for _, amount in busy.values()) + needed > limit:
+                    break  # until one that trains has given its memory back
+                busy[worker] = waiting.popleft(), needed
+                worker.give(busy[worker][0])
+            worker, event = self.events.get()
+            if isinstance(event, Progress):
+                told[worker] = told.get(worker, 0) + event.networks_done
+                yield event
+                continue
+            if isinstance(event, Died):
+                if worker not in self.team:
+                    continue
+                deaths += 1
+                if deaths > MOST_DEATHS or not worker.was_ready:
+                    raise UserError(f"worker processes end before their time ({event.reason})")
+                self.team[self.team.index(worker)] = _ProcessWorker(self.events, self._setup(threads))
+                if worker not in busy:
+                    continue
+                event = Failed(busy[worker][0], event.reason)
+            elif isinstance(event, BaseException):
+                raise event
+            busy.pop(worker)
+            done = told.pop(worker, 0)
+            if isinstance(event, Failed):
+                yield from self._after_failure(event, done, waiting)
+            else:
+                yield event
+
+    def _hire(self, packs: int, data: Mapping[str, Data]) -> None:
+        if self.processes:
+            self.start(packs)
+            return
+        from actbench.packjob import PackJob
+
+        job = PackJob(self.device, self.data_dir, dict(data))
+        team = min(self.count, packs)
+        self._stack.enter_context(fast_matmul())
+        self.team += [_ThreadWorker(self.events, job, max(1, cpu_count() // team)) for _ in range(team)]
+
+    @staticmethod
+    def _after_failure(event: Failed, done: float, waiting: collections.deque[Pack]) -> Iterator[Event]:
+        """Halves of a pack go to the head of the queue; a network that failed alone gets a row that says why."""
+        pack = event.pack
+        if len(pack) == 1:
+            yield Progress(1 - done)
+            yield Finished(pack, rows_of_failed(pack.specs, event.reason))
+            return
+        if done:
+            yield Progress(-done)
+        waiting.extendleft(reversed(list(pack.halves())))
 
 
+class Died:
+    """A worker process that ended before its time."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _ProcessWorker:
+    """A process that trains a pack at a time; a thread here hands on what it tells."""
+
+    def __init__(self, events: queue.SimpleQueue, setup: Setup) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(setup.threads), **MALLOC}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "actbench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+            start_new_session=True,  # Ctrl-C is for the run to handle
+        )  # fmt: skip
+        self.was_ready = False
+        self._send(setup)
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    def give(self, pack: Pack) -> None:
+        self._send(pack)
+
+    def _send(self, message: Any) -> None:
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it has died: the listener says so
+            pickle.dump(message, self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self.process.stdin.flush()
+
+    def _listen(self, events: queue.SimpleQueue) -> None:
+        assert self.process.stdout is not None
+        try:
+            while True:
+                event = pickle.load(self.process.stdout)
+                self.was_ready = True
+                events.put((self, event))
+        except (EOFError, OSError, pickle.UnpicklingError):
+            code = self.process.wait()
+            reason = f"exit code {code}"
+            if code < 0:
+                with suppress(ValueError):
+                    reason = f"killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
+            events.put((self, Died(f"the worker process ended: {reason}")))
+
+    def stop(self) -> None:
+        self.process.kill()
+        with suppress(OSError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait()
+
+
+class _ThreadWorker:
+    """A thread that trains a pack at a time."""
+
+    def __init__(self, events: queue.SimpleQueue, job: Any, threads: int) -> None:
+        self.was_ready = True
+        self.tasks: queue.SimpleQueue[Pack | None] = queue.SimpleQueue()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._work, args=(events, job, threads), daemon=True)
+        self.thread.start()
+
+    def give(self, pack: Pack) -> None:
+        self.tasks.put(pack)
+
+    def _work(self, events: queue.SimpleQueue, job: Any, threads: int) -> None:
+        from actbench.packjob import torch_threads
+
+        with torch_threads(job.device, threads):
+            while (pack := self.tasks.get()) is not None:
+                try:
+                    job.run(pack, lambda event: events.put((self, event)), self.stopped.is_set)
+                except BaseException as error:  # whatever it is, the run must hear of it
+                    events.put((self, error))
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.tasks.put(None)
+        self.thread.join()
