@@ -32,7 +32,7 @@ def assert_same_steps(specs, data) -> None:
             linears = [m for m in net if isinstance(m, torch.nn.Linear)]
             for layer, linear in enumerate(linears):
                 torch.testing.assert_close(
-                    mine.weights[layer][r], linear.weight.data, rtol=1e-9, atol=1e-11, equal_nan=True,
+                    mine.weights[layer][r], linear.weight.data, rtol=1e-9, atol=1e-11,
                     msg=lambda m, s=spec: f"{s} at step {step}: {m}",
                 )  # fmt: skip
                 torch.testing.assert_close(mine.biases[layer][r, :, 0], linear.bias.data, rtol=1e-9, atol=1e-11)
@@ -57,7 +57,7 @@ def assert_same_steps(specs, data) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_activation_under_every_optimizer(optimizer, small):
-    lr = 0.03 if optimizer == "sgd" else 0.01
+    lr = 0.004 if optimizer == "sgd" else 0.01  # relu_squared diverges soon above
     # one pack of 2 seeds × every activation, of different learning rates
     specs = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s)
                   for n in ACTIVATIONS for r in (lr, lr / 3) for s in range(2)]  # fmt: skip
