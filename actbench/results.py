@@ -51,9 +51,7 @@ def load(*folders: str | Path) -> Results:
     for table in TABLES:
         parts = []
         for number, path in enumerate(paths):
-            part = pd.read_csv(
-                path / f"{table}.csv", dtype=texts, float_precision="round_trip", keep_default_na=False, na_values=[""]
-            )
+            part = pd.read_csv(path / f"{table}.csv", dtype=texts, keep_default_na=False, na_values=[""])
             parts.append(part.assign(_folder=number))
         frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
         if table == "runs":

@@ -57,9 +57,10 @@ def assert_same_steps(specs, data) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_activation_under_every_optimizer(optimizer, small):
-    lr = 0.004 if optimizer == "sgd" else 0.01  # relu_squared diverges soon above
+    lr = 0.05 if optimizer == "sgd" else 0.01
     # one pack of 2 seeds × every activation, of different learning rates
-    specs = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s)
+    # half of He's standard deviation: relu_squared blows up from more
+    specs = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s, init_gain=0.5)
                   for n in ACTIVATIONS for r in (lr, lr / 3) for s in range(2)]  # fmt: skip
     assert_same_steps(specs, small)
 

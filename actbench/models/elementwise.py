@@ -46,7 +46,7 @@ class LayerActivation:
     def forward(self, z_RWB: Tensor) -> Tensor:
         """h of the same shape."""
         if len(self.parts) == 1:
-            return self.parts[0][1].forward(self._split(z_RWB)).view(z_RWB.shape)
+            return self.parts[0][1].forward(self._split(z_RWB)).reshape(z_RWB.shape)
         z_SKWB = self._split(z_RWB)
         return torch.cat([one.forward(z_SKWB[:, part]) for part, one in self.parts], 1).view(z_RWB.shape)
 
@@ -54,7 +54,7 @@ class LayerActivation:
         """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, for the last forward."""
         if len(self.parts) == 1:
             dz, gradients = self.parts[0][1].backward(self._split(dh_RWB))
-            return dz.view(dh_RWB.shape), gradients
+            return dz.reshape(dh_RWB.shape), gradients
         dh_SKWB = self._split(dh_RWB)
         results = [one.backward(dh_SKWB[:, part]) for part, one in self.parts]
         dz = torch.cat([dz for dz, _ in results], 1).view(dh_RWB.shape)
@@ -152,7 +152,7 @@ class _UserPart:
 
     def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
         gradients = torch.autograd.grad(self.h, self.leaves, dh, allow_unused=True, materialize_grads=True)
-        return gradients[0], list(gradients[1:])
+        return gradients[0].contiguous(), list(gradients[1:])
 
 
 def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[Tensor], Tensor]:
