@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from actbench.errors import UserError
@@ -168,7 +168,7 @@ def settings_of(name: str) -> Mapping[str, float]:
     return {} if is_dotted(name) else ACTIVATIONS[name].settings
 
 
-@lru_cache(maxsize=None)
+@cache
 def gain(name: str, settings: tuple[tuple[str, float], ...] = ()) -> float:
     """1/√E[φ(ξ)²], ξ ~ N(0, 1): the factor on a weight's standard deviation 1/√fan_in that keeps E[z²] from layer to layer.
 

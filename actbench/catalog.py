@@ -108,7 +108,8 @@ def _curves(forward: Callable) -> list[str]:
 def _init(name: str) -> list[str]:
     entry = INITS[name]
     asks = "asks for the activation's gain" if entry.wants_gain else "the same whatever the activation"
-    return [f"init {name}", f"  weights {entry.formula}", f"  gain    {asks}; init_gain multiplies it", f"  source  {entry.source}"]
+    gain = f"  gain    {asks}; init_gain multiplies it"
+    return [f"init {name}", f"  weights {entry.formula}", gain, f"  source  {entry.source}"]
 
 
 def _optimizer(name: str) -> list[str]:

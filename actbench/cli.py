@@ -9,16 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from actbench.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from actbench.run import Options
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -27,10 +22,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--workers: '{text}' is not a whole number of at least 1")
+    return int(text)
 
 
 def _version(wanted: bool) -> None:
@@ -52,14 +47,20 @@ def _main(
 def run(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False),
+        typer.Argument(
+            metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory; write nothing.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Packs at a time. [default: one per core]")] = None,
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Data sets. [default: $ACTBENCH_DATA or the cache]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets. [default: $ACTBENCH_DATA or the cache]")
+    ] = None,
     config_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="A further folder of studies.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout when done.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
@@ -71,23 +72,22 @@ def run(
     actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
     """
     from actbench import run as runner
+    from actbench.run_display import outcome_json, print_forecast, run_with_display
 
     study, overrides = _split(words or [])
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers: {workers} is too small; it must be at least 1")
     command = " ".join(["actbench", *map(_quoted, sys.argv[1:])])
     options = runner.Options(
         out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, command=command,
         on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip
     if dry_run:
-        _dry_run(study, overrides, options, as_json=as_json)
+        print_forecast(study, overrides, options, as_json=as_json)
         return
-    outcome = _run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
+    outcome = run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
     if as_json:
         import json
 
-        print(json.dumps(_outcome_json(outcome)))
+        print(json.dumps(outcome_json(outcome)))
     for error in outcome.errors[:5]:
         print(f"failed: {error}", file=sys.stderr)
     if outcome.statuses["failed"]:
@@ -110,88 +110,18 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def _run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Any:
-    from dataclasses import replace
-
-    from actbench.progress import RunDisplay
-    from actbench.run import run_study
-
-    console = _console(stderr=True)
-    display = RunDisplay(console, quiet=quiet)
-    folder: list[Path] = []
-
-    def on_start(prepared: Any, networks: int) -> None:
-        folder.append(prepared.folder)
-        done = len(prepared.study.specs) - networks
-        had = f" ({done:,} of {len(prepared.study.specs):,} have results already)" if done else ""
-        display.start(networks, f"{prepared.study.name}: {networks:,} networks to train on {prepared.device}{had}")
-
-    try:
-        outcome = run_study(study, overrides, replace(options, on_start=on_start, on_event=display.update))
-    except KeyboardInterrupt:
-        display.stop()
-        where = f" What was finished is kept in {folder[0]};" if folder else ""
-        print(f"interrupted.{where} the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
-    finally:
-        display.stop()
-    if not quiet and not as_json:
-        _print_summary(outcome)
-    return outcome
-
-
-def _print_summary(outcome: Any) -> None:
-    from actbench.report.summary import headline, summary
-    from actbench.results import load
-
-    console = _console(stderr=False)
-    console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))
-    console.print(summary(load(outcome.folder).runs, outcome.folder))
-
-
-def _outcome_json(outcome: Any) -> dict[str, Any]:
-    return {
-        "study": outcome.study.name, "folder": str(outcome.folder), "networks": len(outcome.study.specs),
-        "trained": outcome.trained, **outcome.statuses, "seconds": round(outcome.seconds, 3),
-        "measuring_share": round(outcome.measuring_share, 4), "errors": outcome.errors,
-    }  # fmt: skip
-
-
-def _dry_run(study: str, overrides: list[str], options: Options, *, as_json: bool) -> None:
-    from actbench.forecast import forecast
-    from actbench.run import packs_to_train, prepare, read
-
-    prepared = prepare(*read(study, overrides, options), options)
-    packs = packs_to_train(prepared, fresh=options.fresh)
-    told = forecast(prepared, packs, options.workers)
-    if as_json:
-        import json
-
-        fields = {"study": prepared.study.name, "networks": told.networks, "packs": told.packs,
-                  "seconds": round(told.seconds, 2), "memory_bytes": round(told.memory), "device": prepared.device}  # fmt: skip
-        print(json.dumps(fields))
-        return
-    sizes = [len(pack) for pack in packs]
-    print(f"study     {prepared.study.name}: {len(prepared.study.specs):,} networks, {told.networks:,} to train")
-    print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
-    print(f"packs     {told.packs:,}" + (f" of {min(sizes):,} to {max(sizes):,} networks" if sizes else ""))
-    print(f"time      about {_duration(told.seconds)} on {prepared.device}")
-    print(f"memory    about {told.memory / 2**30:.1f} GiB")
-    print(f"results   {prepared.folder} (nothing was written)")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 @app.command()
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result folders.", show_default=False)],
-    by: Annotated[str | None, typer.Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")] = None,
-    baseline: Annotated[str | None, typer.Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")
+    ] = None,
     format: Annotated[str, typer.Option("--format", metavar="table|markdown|csv|json", help="How to print.")] = "table",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
 ) -> None:
@@ -204,13 +134,14 @@ def report(
     from actbench.report.render import FORMATS, render
     from actbench.report.stats import dead_grid, ranking
     from actbench.results import load
+    from actbench.run_display import make_console
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     runs = load(*paths).runs
     ranked = ranking(runs, _names(by), _names(metric), baseline)
     colour = out is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = _console(stderr=False).width if out is None and sys.stdout.isatty() else None
+    width = make_console(stderr=False).width if out is None and sys.stdout.isatty() else None
     text = render(ranked, dead_grid(runs), format, colour=colour, width=width)
     if out is None:
         sys.stdout.write(text)
@@ -227,7 +158,9 @@ def _names(text: str | None) -> list[str] | None:
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)
+    ] = None,
 ) -> None:
     """List activations, inits, models, datasets, optimizers, metrics, studies or settings.
 
@@ -248,7 +181,9 @@ def list_(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Anything that `list` lists, or the dotted name of your own activation.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Anything that `list` lists, or the dotted name of your own activation.")],
+) -> None:
     """Show one entry in full: formula, derivative, plot, source, settings.
 
     \b
@@ -261,8 +196,13 @@ def show(name: Annotated[str, typer.Argument(help="Anything that `list` lists, o
 
 @app.command()
 def data(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False)] = None,
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where they lie. [default: $ACTBENCH_DATA or the cache]")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where they lie. [default: $ACTBENCH_DATA or the cache]")
+    ] = None,
 ) -> None:
     """Fetch data sets and verify their checksums.
 
@@ -306,6 +246,5 @@ def _exit_code() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except typer.TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
         return 2

@@ -47,7 +47,7 @@ class Data:
         for name in ARRAYS:
             array = np.ascontiguousarray(getattr(self, name))
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
-            digest.update(array)
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
     def scaling(self, how: str) -> tuple[float, float]:
@@ -173,7 +173,8 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
 def read_npz(path: Path, name: str) -> Data:
     """Reads a user's ``.npz``; UserError that says what is wrong with it. Pickled arrays are refused, not executed."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UserError(f"dataset: '{path}' is not an .npz archive")
             missing = [key for key in ARRAYS if key not in archive]
@@ -233,9 +234,7 @@ def _load_torchvision(name: str, class_name: str, data_dir: Path, download: bool
         splits = both(False)
     except (RuntimeError, OSError, ValueError) as missing:
         if not download:
-            raise UserError(
-                f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}"
-            ) from missing
+            raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}") from missing
         splits = _download(name, data_dir, lambda: both(True))
     arrays: dict[str, np.ndarray] = {}
     for split, part in zip(("train", "test"), splits, strict=True):

@@ -123,5 +123,3 @@ def _time_alone(pack: Pack, data: DeviceData) -> float:
     trainer.evaluate(0)
     evaluation = time.perf_counter() - began
     return setup + SETUP_SECONDS + step * spec.epochs * len(order) + evaluation * len(spec.evaluated_epochs)
-
-

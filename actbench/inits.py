@@ -46,7 +46,7 @@ def _uniform(noise: Any, bound: float) -> Any:
 
 
 def _orthogonal(noise: Any, gain: float) -> Any:
-    """Rows (or columns, the fewer) orthonormal; Q of the QR decomposition with R's diagonal positive is uniform (Mezzadri 2007)."""
+    """Orthonormal rows or columns, the fewer; Q of QR with R's diagonal positive is uniform (Mezzadri 2007)."""
     tall = noise if noise.shape[-2] >= noise.shape[-1] else noise.transpose(-1, -2)
     q, r = torch.linalg.qr(tall)
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)

@@ -125,7 +125,7 @@ def fast_matmul() -> Iterator[bool]:
     accuracy, and is taken back at the end.
     """
     torch = import_torch()
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if not hasattr(matmul, "fp32_precision") or not torch.backends.mkldnn.is_available():
         yield False
         return

@@ -45,10 +45,12 @@ class Moments:
 
     @property
     def mean_R(self) -> Any:
+        """The mean, [R]."""
         return self.total_R / self.count
 
     @property
     def std_R(self) -> Any:
+        """The standard deviation (of the whole population, not a sample), [R]."""
         off_R = self.mean_R - self.centre_R.to(torch.float64)
         return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
 
@@ -123,10 +125,12 @@ class LayerStats:
 
     @property
     def units(self) -> int:
+        """How many units the layer has."""
         return int(self.zeros_RU.shape[1])
 
     @property
     def dead_RU(self) -> Any:
+        """Which units gave exactly 0 on every example."""
         return self.zeros_RU == self.examples
 
 

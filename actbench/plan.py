@@ -6,6 +6,7 @@ is started again forms the same packs and gives the same figures.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ def _cut(seeds: tuple[int, ...], rows: list[list[RunSpec]], shape: Shape) -> Ite
 def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
     parts = -(-len(items) // most)
     bounds = [len(items) * part // parts for part in range(parts + 1)]
-    return [items[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [items[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 def networks_per_pack(spec: RunSpec, shape: Shape) -> int:
@@ -99,7 +100,7 @@ def step_flop(spec: RunSpec, shape: Shape) -> float:
 def parameter_count(spec: RunSpec, shape: Shape) -> int:
     """Weights and biases of one network."""
     sizes = [shape.features, *[spec.width] * spec.depth, shape.classes]
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(sizes, sizes[1:], strict=False))
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:

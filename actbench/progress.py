@@ -39,7 +39,8 @@ class RunDisplay:
             self.bar = bars.Progress(
                 bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24),
                 bars.TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
-                bars.TextColumn("{task.fields[rate]}"), bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
+                bars.TextColumn("{task.fields[rate]}"), bars.TimeElapsedColumn(),
+                bars.TextColumn("left"), bars.TimeRemainingColumn(),
                 bars.TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
             )  # fmt: skip
             self.task = self.bar.add_task("training", total=networks, rate="", figures="")

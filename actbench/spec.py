@@ -95,7 +95,20 @@ SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
 # Settings that change values only, so that networks which differ in them can be stacked. Activations of one pack
 # occupy contiguous slices of it.
 STACKED = frozenset(
-    "activation init init_gain bias lr seed momentum weight_decay negative_slope alpha beta pieces".split()
+    [
+        "activation",
+        "init",
+        "init_gain",
+        "bias",
+        "lr",
+        "seed",
+        "momentum",
+        "weight_decay",
+        "negative_slope",
+        "alpha",
+        "beta",
+        "pieces",
+    ]
 )
 
 

@@ -99,17 +99,14 @@ def _find(name: str, config_dir: Path | None) -> Path:
     return names[name].resolve()
 
 
-def _parse_overrides(
-    overrides: Sequence[str], path: Path, config_dir: Path | None
-) -> tuple[list[str], dict[str, list[Any]]]:
+def _parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | None) -> tuple[list[str], dict[str, list[Any]]]:
     """(overrides for Hydra to compose with, swept settings and their values)."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser = OverridesParser.create()
-    fixed: list[str] = []
+    fixed: dict[str, str] = {}
     swept: dict[str, list[Any]] = {}
-    seen: set[str] = set()
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise UserError(f"override '{text}' has no '='; write SETTING=VALUE, such as lr=0.1,0.01")
@@ -121,21 +118,20 @@ def _parse_overrides(
             head = key.split(".")[0]
             if head not in ("activations", "sweeps") and not _is_group(key, path, config_dir):
                 check_setting_name(head)
-            if key in seen:
-                raise UserError(f"override '{text}': '{key}' is set twice")
-            seen.add(key)
+            fixed.pop(key, None)  # as in Hydra, the last word on a setting counts
+            swept.pop(key, None)
             if override.is_sweep_override():
                 _check_size(text, override.value())
                 swept[key] = _flatten(list(override.sweep_iterator()))
                 if not swept[key]:
                     raise UserError(f"override '{text}' is an empty sweep: it has no values")
             elif override.is_delete() or _is_group(key, path, config_dir):
-                fixed.append(text)
+                fixed[key] = text
             else:
-                fixed.append("++" + text.lstrip("+"))
+                fixed[key] = "++" + text.lstrip("+")
         except (HydraException, ValueError, TypeError) as error:
             raise UserError(f"override '{text}' is not understood: {_first_line(error)}") from error
-    return fixed, swept
+    return list(fixed.values()), swept
 
 
 def _check_size(text: str, sweep: Any) -> None:
@@ -170,9 +166,7 @@ def _plain(value: Any) -> Any:
 def _is_group(key: str, path: Path, config_dir: Path | None) -> bool:
     """Whether a key is a Hydra config group: a folder of options beside the study."""
     group = key.partition("@")[0]
-    return group not in SETTINGS and any(
-        (folder / group).is_dir() for folder in (path.parent, config_dir) if folder is not None
-    )
+    return group not in SETTINGS and any((folder / group).is_dir() for folder in (path.parent, config_dir) if folder is not None)
 
 
 def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str, Any]:

@@ -17,10 +17,19 @@ from actbench.metrics import LAYER_COLUMNS, NETWORK_METRICS
 from actbench.spec import KEY_COLUMNS, KEY_SETTINGS, SETTING_COLUMNS, Pack, RunSpec
 
 LOSSES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-RUN_METRICS = (
-    "dead_fraction born_dead_fraction died_fraction revived_fraction dormant_fraction grad_dormant_fraction sparsity "
-    "saturated_fraction grad_norm delta_norm_ratio update_ratio"
-).split()
+RUN_METRICS = [
+    "dead_fraction",
+    "born_dead_fraction",
+    "died_fraction",
+    "revived_fraction",
+    "dormant_fraction",
+    "grad_dormant_fraction",
+    "sparsity",
+    "saturated_fraction",
+    "grad_norm",
+    "delta_norm_ratio",
+    "update_ratio",
+]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "runs": (*KEY_COLUMNS, *SETTING_COLUMNS, "status", "steps", *LOSSES, *RUN_METRICS, "seconds", "error"),

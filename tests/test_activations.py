@@ -13,10 +13,28 @@ from actbench.train import train
 from tests.conftest import make_spec, one_pack
 from tests.test_company import rows
 
-REQUIRED = (
-    "identity relu leaky_relu prelu elu selu celu gelu silu mish softplus softsign sigmoid tanh hard_tanh hard_sigmoid "
-    "hard_swish relu6 relu_squared dark_relu"
-).split()
+REQUIRED = [
+    "identity",
+    "relu",
+    "leaky_relu",
+    "prelu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "sigmoid",
+    "tanh",
+    "hard_tanh",
+    "hard_sigmoid",
+    "hard_swish",
+    "relu6",
+    "relu_squared",
+    "dark_relu",
+]
 COMMON = dict(dataset="small", depth=2, width=5, batch_size=16, epochs=2, dtype="float64", probe_size=30, bias=0.1, lr=0.1)
 
 
@@ -59,7 +77,11 @@ def test_asymptotes_are_where_the_function_goes(name):
 )
 def test_own_activation_gives_the_rows_of_the_builtin(own, builtin, small):
     """Trained, with its parameters, in a pack among others."""
-    specs = [make_spec(**COMMON, **settings, seed=seed) for settings in (dict(activation=own), builtin, dict(activation="elu")) for seed in (0, 1)]
+    specs = [
+        make_spec(**COMMON, **settings, seed=seed)
+        for settings in (dict(activation=own), builtin, dict(activation="elu"))
+        for seed in (0, 1)
+    ]
     pack = one_pack(specs, small)
     measured = train(pack, DeviceData(small, specs[0], "cpu"))
     for seed in (0, 1):

@@ -114,13 +114,21 @@ def test_every_metric_equals_brute_force(chunk, small, monkeypatch):
             for columns, wanted in ((evaluation.layers, layers), (evaluation.network, network)):
                 for name, value in wanted.items():
                     np.testing.assert_allclose(
-                        columns[name][r], value, rtol=1e-9, atol=1e-12, err_msg=f"{name}, {spec.activation}, epoch {evaluation.epoch}"
+                        columns[name][r],
+                        value,
+                        rtol=1e-9,
+                        atol=1e-12,
+                        err_msg=f"{name}, {spec.activation}, epoch {evaluation.epoch}",
                     )
                     seen.add(name)
         with torch.no_grad():
             logits = net(data.test_x)
-            np.testing.assert_allclose(measured.evaluations[-1].network["test_loss"][r], nn.functional.cross_entropy(logits, data.test_y).item())
-            assert measured.evaluations[-1].network["test_accuracy"][r] == (logits.argmax(1) == data.test_y).double().mean().item()
+            np.testing.assert_allclose(
+                measured.evaluations[-1].network["test_loss"][r], nn.functional.cross_entropy(logits, data.test_y).item()
+            )
+            assert (
+                measured.evaluations[-1].network["test_accuracy"][r] == (logits.argmax(1) == data.test_y).double().mean().item()
+            )
     assert seen >= {*METRICS, *NETWORK_METRICS}, "a metric has no brute-force counterpart here"
     fractions = np.stack([e.network["dead_fraction"] for e in measured.evaluations])
     assert 0 < fractions.max() < 1, "the test should see dead and living units"
@@ -129,15 +137,41 @@ def test_every_metric_equals_brute_force(chunk, small, monkeypatch):
 
 
 def test_columns_of_the_tables_are_pinned():
-    key = "run_id dataset model activation init depth width bias lr seed".split()
+    key = ["run_id", "dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed"]
     for columns in COLUMNS.values():
         assert list(columns[:10]) == key
-    wanted = (
-        "status steps train_loss train_accuracy test_loss test_accuracy dead_fraction born_dead_fraction died_fraction "
-        "revived_fraction dormant_fraction sparsity saturated_fraction grad_norm delta_norm_ratio seconds error"
-    ).split()
+    wanted = [
+        "status",
+        "steps",
+        "train_loss",
+        "train_accuracy",
+        "test_loss",
+        "test_accuracy",
+        "dead_fraction",
+        "born_dead_fraction",
+        "died_fraction",
+        "revived_fraction",
+        "dormant_fraction",
+        "sparsity",
+        "saturated_fraction",
+        "grad_norm",
+        "delta_norm_ratio",
+        "seconds",
+        "error",
+    ]
     assert [c for c in COLUMNS["runs"] if c in wanted] == wanted
-    settings = "optimizer momentum weight_decay weight_l1 activation_l1 dropout norm batch_size epochs input_scaling".split()
+    settings = [
+        "optimizer",
+        "momentum",
+        "weight_decay",
+        "weight_l1",
+        "activation_l1",
+        "dropout",
+        "norm",
+        "batch_size",
+        "epochs",
+        "input_scaling",
+    ]
     assert [c for c in COLUMNS["runs"] if c in settings] == settings
     assert COLUMNS["history"][10:16] == ("epoch", "step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
     assert COLUMNS["layers"][10:14] == ("epoch", "step", "layer", "units")

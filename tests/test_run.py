@@ -55,7 +55,9 @@ def test_running_again_trains_only_what_is_missing(tmp_path):
     run_study("single", [*SWEEP[:-1], "seed=range(0,2)"], Options(out=grown))
     assert run_study("single", SWEEP, Options(out=grown)).trained == 4
     assert run_study("single", SWEEP, Options(out=grown)).trained == 0
-    left, right = (actbench.load(folder).runs.set_index("run_id").sort_index().drop(columns="seconds") for folder in (whole, grown))
+    left, right = (
+        actbench.load(folder).runs.set_index("run_id").sort_index().drop(columns="seconds") for folder in (whole, grown)
+    )
     pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-5)
 
 
@@ -78,7 +80,9 @@ def test_interrupted_after_any_pack_the_tables_equal_an_unbroken_runs(finished, 
 
 
 def command(*words: str, **more) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "actbench", "run", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **more)
+    return subprocess.Popen(
+        [sys.executable, "-m", "actbench", "run", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **more
+    )
 
 
 LONG = ["single", "width=64", "depth=3", "epochs=2", "batch_size=250", "probe_size=200", "activation=relu,tanh,gelu,elu",
@@ -87,7 +91,10 @@ LONG = ["single", "width=64", "depth=3", "epochs=2", "batch_size=250", "probe_si
 
 def wait_for_parts(folder: Path, count: int, process: subprocess.Popen) -> None:
     began = time.monotonic()
-    while len([p for p in (folder / ".parts").glob("*") if not p.name.startswith("tmp")] if (folder / ".parts").exists() else []) < count:
+    while (
+        len([p for p in (folder / ".parts").glob("*") if not p.name.startswith("tmp")] if (folder / ".parts").exists() else [])
+        < count
+    ):
         assert process.poll() is None, f"ended early: {process.stderr.read()}"
         assert time.monotonic() - began < 100, "no pack was finished"
         time.sleep(0.01)
@@ -277,7 +284,13 @@ def test_packs_are_rectangles_of_bounded_size():
     from actbench.plan import PACK_BYTES, Shape, network_bytes
 
     shape = Shape(784, 10, 10000, 2000)
-    specs = [make_spec(activation=a, lr=lr, seed=s, width=w) for w in (3, 64, 2000) for a in ("relu", "tanh") for lr in (0.1, 0.2, 0.3) for s in range(40)]
+    specs = [
+        make_spec(activation=a, lr=lr, seed=s, width=w)
+        for w in (3, 64, 2000)
+        for a in ("relu", "tanh")
+        for lr in (0.1, 0.2, 0.3)
+        for s in range(40)
+    ]
     packs = make_packs(specs, {"mnist-12k": shape})
     assert sorted(spec.run_id for pack in packs for spec in pack.specs) == sorted(spec.run_id for spec in specs)
     for pack in packs:

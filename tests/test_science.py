@@ -131,7 +131,9 @@ def test_a4_gains():
 
 
 def test_a4_orthogonal_weights_keep_norms(gaussian):
-    spec = make_spec(dataset="gaussian", epochs=0, depth=6, width=64, activation="identity", init="orthogonal", probe_size=50, dtype="float64")
+    spec = make_spec(
+        dataset="gaussian", epochs=0, depth=6, width=64, activation="identity", init="orthogonal", probe_size=50, dtype="float64"
+    )
     net = StackedMLP(Pack((spec,), (0,)), 784, 10, "cpu", torch.float64)
     net.forward(DeviceData(gaussian, spec, "cpu").probe_x.unsqueeze(0))
     norms = [h.norm(dim=1) for h in net.h]

@@ -209,9 +209,7 @@ def check_user_activation(name: str, width: int) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"activation: '{name}' fails on input of shape [5, {width}] ({type(error).__name__}: {error})"
-        ) from error
+        raise UserError(f"activation: '{name}' fails on input of shape [5, {width}] ({type(error).__name__}: {error})") from error
 
 
 def gain_of(spec: RunSpec) -> float:

@@ -8,6 +8,7 @@ product, and nothing is ever transposed in memory.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -132,7 +133,7 @@ def _initial_weights(pack: Pack, sizes: list[int], device: Any, dtype: torch.dty
     generators = [stream(seed, "weights") for seed in pack.seeds]
     kinds = [_kind_of_init(spec) for spec in pack.variants]
     weights = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         noise_SOI = torch.stack([torch.from_numpy(g.standard_normal((fan_out, fan_in))) for g in generators])
         w_SKOI = torch.empty(len(generators), len(kinds), fan_out, fan_in, device=device, dtype=dtype)
         for kind in dict.fromkeys(kinds):

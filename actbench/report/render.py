@@ -41,6 +41,7 @@ def with_interval(row: pd.Series, metric: str) -> str:
 
 
 def headings(ranking: Ranking) -> list[str]:
+    """The columns of the ranking."""
     shown = [f"{metric} %" if is_fraction(metric) else metric for metric in ranking.metrics]
     rate = [] if "lr" in ranking.by else ["best lr"]
     versus = [f"vs {ranking.baseline}"] if ranking.baseline is not None else []

@@ -133,9 +133,7 @@ def ranking(
         _compare(cells, samples, axes, baseline)
     frame = pd.DataFrame([row for _, row in cells])
     ascending = shown[0] in SMALLER_IS_BETTER
-    return Ranking(
-        axes, shown, baseline, frame.sort_values(shown[0], ascending=ascending, kind="stable").reset_index(drop=True)
-    )
+    return Ranking(axes, shown, baseline, frame.sort_values(shown[0], ascending=ascending, kind="stable").reset_index(drop=True))
 
 
 def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -148,9 +146,7 @@ def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
     keys = [cell[a] for a in pooled] or [pd.Series(0, index=cell.index)]
     kept = []
     for _, part in cell.groupby(keys, dropna=False, sort=False):
-        rates = part.groupby("lr").agg(
-            value=(metric, "mean"), diverged=("status", lambda status: (status == "diverged").mean())
-        )
+        rates = part.groupby("lr").agg(value=(metric, "mean"), diverged=("status", lambda status: (status == "diverged").mean()))
         # a metric that has no better and worse says nothing about rates: accuracy does
         order = rates.assign(value=rates["value"] * (-1 if metric in SMALLER_IS_BETTER else 1)).fillna(-np.inf)
         best = order.sort_values(["diverged", "value"], ascending=[True, False], kind="stable").index[0]
