@@ -1,8 +1,8 @@
 """The table of activations: one entry each, and that is all an activation needs.
 
 ``forward(z, **settings)`` is any differentiable torch expression. ``backward(dh, z, h, **settings)`` gives ∂loss/∂z from
-∂loss/∂h and is optional: without it autograd does the work, a tenth slower for a whole network. An entry's init gain,
-1/√E[φ(ξ)²] with ξ ~ N(0, 1), is computed by quadrature.
+∂loss/∂h, in the memory of dh where it can, and is optional: without it autograd does the work, a tenth slower for a
+whole network. An entry's init gain, 1/√E[φ(ξ)²] with ξ ~ N(0, 1), is computed by quadrature.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(
         "max(z, 0)", "1 if z > 0 else 0", "Nair & Hinton 2010; Glorot, Bordes & Bengio 2011",
         lambda z: torch.relu(z),
-        lambda dh, z, h: _aten().threshold_backward(dh, h, 0),
+        lambda dh, z, h: _aten().threshold_backward.grad_input(dh, h, 0, grad_input=dh),
     ),
     "leaky_relu": Activation(
         "z if z > 0 else negative_slope·z", "1 if z > 0 else negative_slope", "Maas, Hannun & Ng 2013",
         lambda z, negative_slope: F.leaky_relu(z, negative_slope),
-        lambda dh, z, h, negative_slope: _aten().leaky_relu_backward(dh, z, negative_slope, False),
+        lambda dh, z, h, negative_slope: _aten().leaky_relu_backward.grad_input(dh, z, negative_slope, False, grad_input=dh),
         settings={"negative_slope": 0.01},
     ),
     "prelu": Activation(
@@ -68,30 +68,30 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": Activation(
         "z if z > 0 else alpha·(exp(z) − 1)", "1 if z > 0 else alpha·exp(z)", "Clevert, Unterthiner & Hochreiter 2016",
         lambda z, alpha: F.elu(z, alpha),
-        lambda dh, z, h, alpha: _aten().elu_backward(dh, alpha, 1.0, 1.0, False, z),
+        lambda dh, z, h, alpha: _aten().elu_backward.grad_input(dh, alpha, 1.0, 1.0, False, z, grad_input=dh),
         settings={"alpha": 1.0},
     ),
     "selu": Activation(
         "1.0507·(z if z > 0 else 1.6733·(exp(z) − 1))", "1.0507·(1 if z > 0 else 1.6733·exp(z))",
         "Klambauer et al. 2017",
         lambda z: F.selu(z),
-        lambda dh, z, h: _aten().elu_backward(dh, SELU_ALPHA, SELU_SCALE, 1.0, False, z),
+        lambda dh, z, h: _aten().elu_backward.grad_input(dh, SELU_ALPHA, SELU_SCALE, 1.0, False, z, grad_input=dh),
     ),
     "celu": Activation(
         "max(z, 0) + min(0, alpha·(exp(z/alpha) − 1))", "1 if z > 0 else exp(z/alpha)", "Barron 2017",
         lambda z, alpha: F.celu(z, alpha),
-        lambda dh, z, h, alpha: _aten().elu_backward(dh, alpha, 1.0, 1.0 / alpha, False, z),
+        lambda dh, z, h, alpha: _aten().elu_backward.grad_input(dh, alpha, 1.0, 1.0 / alpha, False, z, grad_input=dh),
         settings={"alpha": 1.0},
     ),
     "gelu": Activation(
         "z·Φ(z), Φ the normal distribution function", "Φ(z) + z·φ(z)", "Hendrycks & Gimpel 2016",
         lambda z: F.gelu(z),
-        lambda dh, z, h: _aten().gelu_backward(dh, z, approximate="none"),
+        lambda dh, z, h: _aten().gelu_backward.grad_input(dh, z, approximate="none", grad_input=dh),
     ),
     "silu": Activation(
         "z·σ(z), also called swish", "σ(z)·(1 + z·(1 − σ(z)))", "Elfwing et al. 2017; Ramachandran et al. 2017",
         lambda z: F.silu(z),
-        lambda dh, z, h: _aten().silu_backward(dh, z),
+        lambda dh, z, h: _aten().silu_backward.grad_input(dh, z, grad_input=dh),
     ),
     "mish": Activation(
         "z·tanh(softplus(z))", "tanh(s) + z·(1 − tanh(s)²)·σ(z), s = softplus(z)", "Misra 2019",
@@ -101,37 +101,37 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(
         "log(1 + exp(beta·z))/beta, and z where beta·z > 20", "σ(beta·z)", "Dugas et al. 2001",
         lambda z, beta: F.softplus(z, beta),
-        lambda dh, z, h, beta: _aten().softplus_backward(dh, z, beta, 20.0),
+        lambda dh, z, h, beta: _aten().softplus_backward.grad_input(dh, z, beta, 20.0, grad_input=dh),
         settings={"beta": 1.0},
     ),
     "softsign": Activation(
         "z/(1 + |z|)", "1/(1 + |z|)²", "Bergstra et al. 2009",
         lambda z: F.softsign(z),
-        lambda dh, z, h: dh / z.abs().add_(1).square_(),
+        lambda dh, z, h: dh.div_(z.abs().add_(1).square_()),
         asymptotes=(-1.0, 1.0),
     ),
     "sigmoid": Activation(
         "σ(z) = 1/(1 + exp(−z))", "σ(z)·(1 − σ(z))", "the logistic function",
         lambda z: torch.sigmoid(z),
-        lambda dh, z, h: _aten().sigmoid_backward(dh, h),
+        lambda dh, z, h: _aten().sigmoid_backward.grad_input(dh, h, grad_input=dh),
         asymptotes=(0.0, 1.0),
     ),
     "tanh": Activation(
         "tanh(z)", "1 − tanh(z)²", "LeCun et al. 1998",
         lambda z: torch.tanh(z),
-        lambda dh, z, h: _aten().tanh_backward(dh, h),
+        lambda dh, z, h: _aten().tanh_backward.grad_input(dh, h, grad_input=dh),
         asymptotes=(-1.0, 1.0),
     ),
     "hard_tanh": Activation(
         "min(max(z, −1), 1)", "1 if −1 < z < 1 else 0", "Collobert 2004",
         lambda z: F.hardtanh(z),
-        lambda dh, z, h: _aten().hardtanh_backward(dh, z, -1.0, 1.0),
+        lambda dh, z, h: _aten().hardtanh_backward.grad_input(dh, z, -1.0, 1.0, grad_input=dh),
         asymptotes=(-1.0, 1.0),
     ),
     "hard_sigmoid": Activation(
         "min(max(z/6 + 1/2, 0), 1)", "1/6 if −3 < z < 3 else 0", "Courbariaux et al. 2015; slope of Howard et al. 2019",
         lambda z: F.hardsigmoid(z),
-        lambda dh, z, h: _aten().hardsigmoid_backward(dh, z),
+        lambda dh, z, h: _aten().hardsigmoid_backward.grad_input(dh, z, grad_input=dh),
         asymptotes=(0.0, 1.0),
     ),
     "hard_swish": Activation(
@@ -142,7 +142,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu6": Activation(
         "min(max(z, 0), 6)", "1 if 0 < z < 6 else 0", "Krizhevsky 2010",
         lambda z: F.relu6(z),
-        lambda dh, z, h: _aten().hardtanh_backward(dh, z, 0.0, 6.0),
+        lambda dh, z, h: _aten().hardtanh_backward.grad_input(dh, z, 0.0, 6.0, grad_input=dh),
         asymptotes=(0.0, 6.0),
     ),
     "relu_squared": Activation(
@@ -153,7 +153,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "dark_relu": Activation(
         "min(z, 0)", "1 if z < 0 else 0", "relu turned about the origin, a control",
         lambda z: torch.clamp_max(z, 0),
-        lambda dh, z, h: _aten().threshold_backward(dh, -h, 0),
+        lambda dh, z, h: _aten().threshold_backward.grad_input(dh, -h, 0, grad_input=dh),
     ),
 }  # fmt: skip
 

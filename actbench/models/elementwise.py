@@ -51,14 +51,15 @@ class LayerActivation:
         return torch.cat([one.forward(z_SKWB[:, part]) for part, one in self.parts], 1).view(z_RWB.shape)
 
     def backward(self, dh_RWB: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, for the last forward."""
-        if len(self.parts) == 1:
-            dz, gradients = self.parts[0][1].backward(self._split(dh_RWB))
-            return dz.reshape(dh_RWB.shape), gradients
-        dh_SKWB = self._split(dh_RWB)
-        results = [one.backward(dh_SKWB[:, part]) for part, one in self.parts]
-        dz = torch.cat([dz for dz, _ in results], 1).view(dh_RWB.shape)
-        return dz, [gradient for _, gradients in results for gradient in gradients]
+        """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, whose memory it takes, for the last forward."""
+        dh_SKWB, all_gradients = self._split(dh_RWB), []
+        for part, one in self.parts:
+            dh = dh_SKWB[:, part]
+            dz, gradients = one.backward(dh)
+            if dz is not dh:
+                dh.copy_(dz)
+            all_gradients += gradients
+        return dh_RWB, all_gradients
 
     def _split(self, t_RWB: Tensor) -> Tensor:
         return t_RWB.view(self.seeds, self.variants, *t_RWB.shape[1:])
@@ -152,7 +153,7 @@ class _UserPart:
 
     def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
         gradients = torch.autograd.grad(self.h, self.leaves, dh, allow_unused=True, materialize_grads=True)
-        return gradients[0].contiguous(), list(gradients[1:])
+        return gradients[0], list(gradients[1:])
 
 
 def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[Tensor], Tensor]:

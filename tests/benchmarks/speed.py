@@ -1,0 +1,94 @@
+"""Compares, in one run, three ways to train the same sweep as whole processes; writes results/speed.csv and speed.md.
+
+    python -m tests.benchmarks.speed [ROUNDS]
+
+Rounds go in turn through all ways, and medians are compared, since machines are noisy. The multirun trains a network per
+activation and is scaled up; the others train all 256.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from actbench import machine
+from tests.benchmarks.sweep import ACTIVATIONS, networks, overrides
+
+
+def write_idx(folder: Path) -> None:
+    """mnist-12k as the files that torchvision.datasets.MNIST reads."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    archive = np.load("actbench/data/mnist-12k.npz")
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        x, y = archive[f"x_{split}"], archive[f"y_{split}"].astype(np.uint8)
+        x = x.reshape(len(x), 28, 28)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, *x.shape) + x.tobytes())
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, len(y)) + y.tobytes())
+
+
+def seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main(rounds: int) -> None:
+    everything, count = len(networks()), len(ACTIVATIONS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_idx(folder)
+        multirun = ["tests.benchmarks.hydra_multirun", name, "--multirun", f"+activation={','.join(ACTIVATIONS.values())}"]
+        ways = {
+            "Hydra multirun, torchvision's data set, DataLoader": (
+                [*multirun, f"hydra.sweep.dir={name}/sweep"],
+                everything / count,
+            ),
+            "plain torch loop, data in memory": (["tests.benchmarks.plain_loop"], 1.0),
+            "actbench, all metrics logged": (
+                ["actbench", "run", "single", *overrides(), "--out", f"{name}/r", "--fresh", "--quiet"],
+                1.0,
+            ),
+        }
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, (command, scale) in ways.items():
+                taken[way].append(scale * seconds(command))
+                print(f"{taken[way][-1]:8.1f} s  {way}", file=sys.stderr)
+    hardware, versions = machine.hardware("cpu"), machine.versions()
+    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
+    plain = statistics.median(taken["plain torch loop, data in memory"])
+    rows = []
+    for way, times in taken.items():
+        median = statistics.median(times)
+        rows.append(
+            [
+                way,
+                f"{median:.1f}",
+                f"{min(times):.1f}",
+                f"{max(times):.1f}",
+                f"{1000 * median / everything:.0f}",
+                f"{plain / median:.2f}",
+            ]
+        )
+    head = ["way to train 256 networks", "seconds", "least", "most", "ms per network", "speed over the plain loop"]
+    out = Path("results")
+    with (out / "speed.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * 5], *rows)]
+    lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.speed {rounds}`."]
+    lines += [f"The multirun trained {count} networks a round and is scaled to {everything}."]
+    (out / "speed.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
