@@ -99,7 +99,7 @@ def _curves(forward: Callable) -> list[str]:
     try:
         h = forward(z)
         (slope,) = torch.autograd.grad(h.sum(), z)
-    except Exception as error:  # a user's own code
+    except (Exception, SystemExit, GeneratorExit) as error:  # a user's own code
         raise UserError(f"the activation cannot be drawn ({type(error).__name__}: {error})") from error
     x, curve, derivative = z.tolist(), h.tolist(), slope.tolist()
     return ["", "  h(z)", *braille_plot(x, curve), "", "  h′(z)", *braille_plot(x, derivative)]

@@ -227,12 +227,21 @@ def data(
 
 def main() -> None:
     """The entry point: turns every mistake of a user into one ``error:`` line and exit code 2."""
+    # a closed stream reads as None; one that cannot show every letter shows what it can
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     sys.exit(_exit_code())
 
 
 def _exit_code() -> int:
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.Exit as done:
         return done.exit_code
@@ -242,9 +251,20 @@ def _exit_code() -> int:
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError):
+            raise
+        _drop_output()
+        if isinstance(cause, BrokenPipeError):  # the reader of a pipe has left: it has what it wanted
+            return 0
+        print(f"error: cannot write or read: {cause.strerror or cause}", file=sys.stderr)
+        return 2
     except typer.TyperException as error:
         print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
         return 2
+
+
+def _drop_output() -> None:
+    """Sends what is still to be written to stdout nowhere, so that the interpreter's end does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

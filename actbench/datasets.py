@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from actbench.errors import UserError, unknown
+from actbench.paths import user_path
 from actbench.rng import stream
 
+MOST_CLASSES = 100_000
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -134,9 +135,8 @@ DATASETS: dict[str, DatasetEntry] = {
 def default_data_dir() -> Path:
     """``$ACTBENCH_DATA``, else the user's cache folder."""
     if told := os.environ.get("ACTBENCH_DATA"):
-        return Path(told).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "actbench"
+        return user_path(told, "ACTBENCH_DATA")
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "the cache folder") / "actbench"
 
 
 def is_path(name: str) -> bool:
@@ -147,7 +147,7 @@ def is_path(name: str) -> bool:
 def check_dataset_name(name: str) -> None:
     """UserError unless the name is in the table or is a path to an existing file."""
     if is_path(name):
-        if not Path(name).expanduser().is_file():
+        if not user_path(name, "dataset").is_file():
             raise UserError(f"dataset: no file '{name}'")
     elif name not in DATASETS:
         raise unknown("dataset", name, DATASETS, hint="or a path to an .npz file")
@@ -166,7 +166,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     """
     check_dataset_name(name)
     if is_path(name):
-        return read_npz(Path(name).expanduser(), name)
+        return read_npz(user_path(name, "dataset"), name)
     return DATASETS[name].load(data_dir or default_data_dir(), download)
 
 
@@ -181,7 +181,12 @@ def read_npz(path: Path, name: str) -> Data:
             if missing:
                 raise UserError(f"dataset: '{path}' has no array '{missing[0]}'; needed: {', '.join(ARRAYS)}")
             arrays = {key: archive[key] for key in ARRAYS}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, MemoryError) as error:
+            odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+            if odd:
+                raise UserError(f"dataset: '{path}': '{odd[0]}' is not a numpy array")
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives raise anything from zlib.error to SyntaxError
         raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error
     return _checked(name, arrays)
 
@@ -195,6 +200,8 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
             raise UserError(f"dataset: '{name}': y_{split} has shape {y.shape}; needed: ({len(x)},), one per example")
         if y.dtype.kind not in "iu" or y.min() < 0:
             raise UserError(f"dataset: '{name}': y_{split} must hold class numbers 0, 1, 2, …")
+        if y.max() >= MOST_CLASSES:
+            raise UserError(f"dataset: '{name}': y_{split} has class number {y.max()}; the most is {MOST_CLASSES - 1}")
         if x.dtype != np.uint8:
             if x.dtype.kind not in "fiub":
                 raise UserError(f"dataset: '{name}': x_{split} has type {x.dtype}; needed: numbers")
@@ -210,8 +217,6 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
     if arrays["x_train"].dtype != arrays["x_test"].dtype:
         raise UserError(f"dataset: '{name}': x_train and x_test are of different types")
     classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-    if classes > 100_000:
-        raise UserError(f"dataset: '{name}': {classes} classes; the largest class number is too large")
     return Data(name, **arrays, classes=max(classes, 2))
 
 

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actbench.errors import UserError
+from actbench.errors import UserError, unknown
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas")
 
@@ -62,7 +62,7 @@ def find_device(name: str) -> str:
         return "cuda:0" if count else "cpu"
     kind, _, number = name.partition(":")
     if kind != "cuda" or (":" in name and not number.isdecimal()):
-        raise UserError(f"device '{name}' is not known; allowed: auto, cpu, cuda, cuda:N")
+        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:N"))
     if int(number or 0) >= count:
         raise UserError(f"device '{name}' is not here: torch sees {count} CUDA devices; use --device cpu")
     return f"cuda:{number or 0}"
@@ -155,5 +155,9 @@ def _products_are_float32(torch: Any) -> bool:
 
 def user_modules_importable() -> None:
     """Makes modules of the working folder importable, as ``python -m`` does: users keep their activations there."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise UserError("the working folder has been deleted; change to another") from None
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)

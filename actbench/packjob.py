@@ -51,7 +51,7 @@ class PackJob:
             emit(Finished(pack, rows_of(pack, measured), measured.seconds, measured.measuring_seconds, *figures))
         except Interrupted:
             pass
-        except Exception as error:  # out of memory, or code of the user's own
+        except (Exception, SystemExit, GeneratorExit) as error:  # out of memory, or code of the user's own
             emit(Failed(pack, failure_reason(error)))
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actbench.errors import UserError
+from actbench.paths import user_path
+from actbench.result_folder import check_tables, read_meta
 from actbench.spec import SETTINGS
-from actbench.store import check_tables, read_meta
 from actbench.tables import TABLES
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load(*folders: str | Path) -> Results:
 
     if not folders:
         raise UserError("no result folder given")
-    paths = [Path(folder).expanduser() for folder in folders]
+    paths = [user_path(folder, "result folder") for folder in folders]
     for path in paths:
         check_tables(path)
     texts = {name: "string" for name, field in SETTINGS.items() if str(field.type) == "str"} | {"run_id": "string"}

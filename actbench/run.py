@@ -14,9 +14,11 @@ from actbench.activations import is_dotted
 from actbench.datasets import Data, load_dataset
 from actbench.errors import UserError
 from actbench.events import Finished
+from actbench.paths import user_path
 from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
+from actbench.result_folder import FINISHED, finished_in, read_meta
 from actbench.spec import Pack, RunSpec
-from actbench.store import FINISHED, Store, read_meta, set_aside
+from actbench.store import Store, set_aside
 from actbench.study import Study, load_study
 from actbench.workers import Workers
 
@@ -107,7 +109,7 @@ def prepare(loaded: Study, device: str, options: Options) -> Prepared:
     data = {name: load_dataset(name, options.data_dir) for name in names}
     shapes = {name: _shape(one) for name, one in data.items()}
     _check_memory(loaded.specs, shapes, device)
-    folder = options.out or Path("results") / loaded.name
+    folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
     return Prepared(loaded, folder, device, data, shapes)
 
 
@@ -144,8 +146,6 @@ def _train_missing(prepared: Prepared, store: Store, workers: Workers, options: 
 
 def packs_to_train(prepared: Prepared, *, fresh: bool = False) -> list[Pack]:
     """The packs that a run would train now; reads the result folder and writes nothing."""
-    from actbench.store import finished_in
-
     return missing_packs(prepared, set() if fresh else finished_in(prepared.folder))
 
 

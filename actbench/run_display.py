@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         display.start(networks, f"{prepared.study.name}: {networks:,} networks to train on {prepared.device}{had}")
 
     try:
-        outcome = run_study(study, overrides, replace(options, on_start=on_start, on_event=display.update))
+        with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
+            outcome = run_study(study, overrides, replace(options, on_start=on_start, on_event=display.update))
     except KeyboardInterrupt:
         display.stop()
         where = f" What was finished is kept in {folder[0]};" if folder else ""

@@ -1,14 +1,13 @@
 """The only code that touches result files. Nothing finished is lost, whatever is killed when.
 
 A folder holds runs.csv, history.csv, layers.csv and meta.json. While a run is on, each finished pack lies whole in
-``.parts/`` (written to a temporary file, synced, renamed); parts are merged into the tables, each table being written
+``.actbench-parts/`` (written to a temporary file, synced, renamed); parts are merged into the tables, each table being written
 whole and renamed, and are removed only then. A part that is merged twice changes nothing: rows go by ``run_id``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -18,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from actbench.errors import UserError
+from actbench.result_folder import FINISHED, FORMAT_VERSION, PARTS, by_run, check_whole, fields_of, read_folder, read_table
 from actbench.tables import COLUMNS, HEADERS, TABLES, Rows
-
-FORMAT_VERSION = 1
-FINISHED = ("completed", "diverged")
 
 
 class Store:
@@ -33,7 +30,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.parts = folder / ".parts"
+        self.parts = folder / PARTS
         self._part_number = 0
 
     def __enter__(self) -> Store:
@@ -41,17 +38,16 @@ class Store:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.folder / ".lock")
+            self._lock = FileLock(self.folder / ".actbench-lock")
             self._lock.acquire(blocking=False)
         except Timeout:
             raise UserError(f"'{self.folder}' is in use by another actbench run; wait for it, or name another --out") from None
         except OSError as error:
             raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}") from error
         try:
-            self._check_version()
-            self.tables = {table: _read_table(self.folder / f"{table}.csv", table) for table in TABLES}
+            self.tables = read_folder(self.folder)
             self._take_in_parts()
-            self._check_whole()
+            check_whole(self.folder, self.tables)
         except BaseException:
             self._release()
             raise
@@ -63,40 +59,14 @@ class Store:
     def _release(self) -> None:
         # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
         with contextlib.suppress(OSError):
-            (self.folder / ".lock").unlink()
+            (self.folder / ".actbench-lock").unlink()
         self._lock.release()
-
-    def _check_version(self) -> None:
-        meta = read_meta(self.folder)
-        tables = [table for table in TABLES if (self.folder / f"{table}.csv").exists()]
-        if meta is None and tables:
-            raise UserError(
-                f"'{self.folder}' has a {tables[0]}.csv but no meta.json, so it is not a result folder of actbench; "
-                "name another --out, or set it aside with --fresh"
-            )
-
-    def _check_whole(self) -> None:
-        """UserError if a finished network lacks rows of its evaluations: a table was cut off between lines."""
-        place = {name: COLUMNS["runs"].index(name) for name in ("status", "epochs", "eval_every", "depth")}
-        for run_id, (line, *_) in self.tables["runs"].items():
-            fields = next(csv.reader([line]))
-            if fields[place["status"]] not in FINISHED:
-                continue
-            epochs, every = int(fields[place["epochs"]]), int(fields[place["eval_every"]])
-            evaluations = len(range(0, epochs, every)) + 1
-            wanted = {"history": evaluations, "layers": evaluations * int(fields[place["depth"]])}
-            for table, rows in wanted.items():
-                if len(self.tables[table].get(run_id, ())) != rows:
-                    raise UserError(
-                        f"'{self.folder / table}.csv' is not whole: network {run_id} should have {rows} rows in it; "
-                        "nothing was changed; set the folder aside with --fresh, or name another --out"
-                    )
 
     @property
     def status(self) -> dict[str, str]:
         """run_id → status of every network in the folder."""
         place = COLUMNS["runs"].index("status")
-        return {run_id: next(csv.reader(lines[:1]))[place] for run_id, lines in self.tables["runs"].items()}
+        return {run_id: fields_of(lines[0])[place] for run_id, lines in self.tables["runs"].items()}
 
     @property
     def finished(self) -> set[str]:
@@ -107,7 +77,7 @@ class Store:
         """The distinct reasons of failed networks."""
         place = COLUMNS["runs"].index("error")
         lines = (self.tables["runs"][run_id][0] for run_id in run_ids if run_id in self.tables["runs"])
-        return sorted({reason for line in lines if (reason := next(csv.reader([line]))[place])})
+        return sorted({reason for line in lines if (reason := fields_of(line)[place])})
 
     def add(self, rows: Rows) -> None:
         """Keeps a finished pack: when this returns, it is on the disk."""
@@ -126,7 +96,7 @@ class Store:
         self._take_in(rows)
 
     def _take_in(self, rows: Rows) -> None:
-        by_table = {table: _by_run(getattr(rows, table)) for table in TABLES}
+        by_table = {table: by_run(getattr(rows, table)) for table in TABLES}
         for run_id in by_table["runs"]:
             for table in TABLES:
                 self.tables[table][run_id] = by_table[table].get(run_id, [])
@@ -138,7 +108,7 @@ class Store:
             if part.name.startswith("tmp-"):  # cut off while it was written: it was never said to be finished
                 shutil.rmtree(part, ignore_errors=True)
                 continue
-            lines = {table: _read_table(part / f"{table}.csv", table, must_exist=True) for table in TABLES}
+            lines = {table: read_table(part / f"{table}.csv", table, must_exist=True) for table in TABLES}
             for run_id in lines["runs"]:
                 for table in TABLES:
                     self.tables[table][run_id] = lines[table].get(run_id, [])
@@ -161,47 +131,14 @@ class Store:
             raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}; what was finished is kept") from error
 
 
-def read_meta(folder: Path) -> dict[str, Any] | None:
-    """meta.json, None where there is none; UserError if it is unreadable or of another format version."""
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read ({error}); set the folder aside with --fresh, or name another") from error
-    version = meta.get("format_version") if isinstance(meta, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"'{folder}' holds results of format version {version}, this actbench reads and writes {FORMAT_VERSION}; "
-            "name another --out, or set it aside with --fresh"
-        )
-    return meta
-
-
-def finished_in(folder: Path) -> set[str]:
-    """The run_ids that a folder has results for, as far as its tables say; reads only."""
-    read_meta(folder)
-    place = COLUMNS["runs"].index("status")
-    rows = _read_table(folder / "runs.csv", "runs")
-    return {run_id for run_id, lines in rows.items() if next(csv.reader(lines[:1]))[place] in FINISHED}
-
-
-def check_tables(folder: Path) -> None:
-    """UserError unless a folder holds whole result tables of this version; reads only."""
-    if not folder.is_dir():
-        raise UserError(f"no folder '{folder}'" if not folder.exists() else f"'{folder}' is not a folder of results")
-    if read_meta(folder) is None:
-        raise UserError(f"'{folder}' is not a result folder: it has no meta.json")
-    for table in TABLES:
-        _read_table(folder / f"{table}.csv", table, must_exist=True)
-
-
 def set_aside(folder: Path) -> Path | None:
     """Renames a result folder to FOLDER.old-1, -2, …; returns the new name, None if there was nothing."""
     if not folder.exists():
         return None
-    number = 1
+    ours = ("meta.json", PARTS, *(f"{table}.csv" for table in TABLES))
+    if not folder.is_dir() or (any(folder.iterdir()) and not any((folder / name).exists() for name in ours)):
+        raise UserError(f"'{folder}' is not a result folder, so --fresh leaves it alone; name another --out")
+    folder, number = folder.absolute(), 1
     while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     try:
@@ -211,36 +148,8 @@ def set_aside(folder: Path) -> Path | None:
     return target
 
 
-def _read_table(path: Path, table: str, *, must_exist: bool = False) -> dict[str, list[str]]:
-    """run_id → its lines, in the file's order. UserError for a foreign or truncated file."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = file.readlines()
-    except FileNotFoundError:
-        if must_exist:
-            raise UserError(f"no file '{path}'") from None
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read ({error}); nothing was changed") from error
-    remedy = "nothing was changed; set the folder aside with --fresh, or name another --out"
-    if not lines or lines[0] != HEADERS[table]:
-        raise UserError(f"'{path}' is not a {table}.csv of this version of actbench (its header differs); {remedy}")
-    width = len(COLUMNS[table])
-    for number, (line, fields) in enumerate(zip(lines[1:], csv.reader(lines[1:]), strict=False), 2):
-        if len(fields) != width or not line.endswith("\n"):
-            raise UserError(f"'{path}' is cut off or damaged at line {number}; {remedy}")
-    return _by_run(lines[1:])
-
-
-def _by_run(lines: Iterable[str]) -> dict[str, list[str]]:
-    rows: dict[str, list[str]] = {}
-    for line in lines:
-        rows.setdefault(line.partition(",")[0], []).append(line)
-    return rows
-
-
 def _replace(path: Path, lines: list[str]) -> None:
-    hidden = path.with_name(f".{path.name}.tmp")
+    hidden = path.with_name(f".actbench-{path.name}.tmp")
     try:
         _write_synced(hidden, lines)
         os.replace(hidden, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,9 +19,10 @@ from actbench import activations, optim
 from actbench.datasets import check_dataset_name
 from actbench.errors import UserError, unknown
 from actbench.inits import INITS
+from actbench.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
+from actbench.paths import user_path
 from actbench.spec import SETTINGS, RunSpec, check_setting_name, check_value
 
-MAX_NETWORKS = 1_000_000
 _SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
 
 
@@ -52,7 +54,7 @@ def shipped_configs() -> Path:
 def study_names(config_dir: Path | None = None) -> dict[str, Path]:
     """The studies that go by name; those of the user's folder hide shipped ones of the same name."""
     folders = [shipped_configs(), *([config_dir] if config_dir else [])]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.y*ml"))}
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.is_file()}
 
 
 def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir: Path | None = None) -> Study:
@@ -67,7 +69,7 @@ def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir:
         UserError: naming the wrong word.
     """
     path = _find(name, config_dir)
-    fixed, swept = _parse_overrides(overrides, path, config_dir)
+    fixed, swept = parse_overrides(overrides, path, config_dir)
     content = _compose(path, fixed, config_dir)
     sub_sweeps = content.pop("sweeps", None)
     named = _own_activations(content.pop("activations", None))
@@ -87,9 +89,11 @@ def _find(name: str, config_dir: Path | None) -> Path:
     if config_dir is not None and not config_dir.is_dir():
         raise UserError(f"--config-dir: no folder '{config_dir}'")
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = user_path(name, "study")
         if not path.is_file():
             raise UserError(f"study: no file '{name}'")
+        if path.suffix != ".yaml" or not path.stem.strip("._"):
+            raise UserError(f"study: '{name}' must have a name that ends in .yaml, which is what Hydra reads")
         return path.resolve()
     names = study_names(config_dir)
     if name not in names:
@@ -97,76 +101,6 @@ def _find(name: str, config_dir: Path | None) -> Path:
         hint = f"or a path to a YAML file; a setting is written {near[0]}=VALUE" if near else "or a path to a YAML file"
         raise unknown("study", name, names, hint=hint)
     return names[name].resolve()
-
-
-def _parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | None) -> tuple[list[str], dict[str, list[Any]]]:
-    """(overrides for Hydra to compose with, swept settings and their values)."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    fixed: dict[str, str] = {}
-    swept: dict[str, list[Any]] = {}
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise UserError(f"override '{text}' has no '='; write SETTING=VALUE, such as lr=0.1,0.01")
-        if re.fullmatch(r"[^=]*=\s*", text):
-            raise UserError(f"override '{text}' has no value after '='; an empty sweep trains nothing")
-        try:
-            override = parser.parse_override(text)
-            key = override.key_or_group
-            head = key.split(".")[0]
-            if head not in ("activations", "sweeps") and not _is_group(key, path, config_dir):
-                check_setting_name(head)
-            fixed.pop(key, None)  # as in Hydra, the last word on a setting counts
-            swept.pop(key, None)
-            if override.is_sweep_override():
-                _check_size(text, override.value())
-                swept[key] = _flatten(list(override.sweep_iterator()))
-                if not swept[key]:
-                    raise UserError(f"override '{text}' is an empty sweep: it has no values")
-            elif override.is_delete() or _is_group(key, path, config_dir):
-                fixed[key] = text
-            else:
-                fixed[key] = "++" + text.lstrip("+")
-        except (HydraException, ValueError, TypeError) as error:
-            raise UserError(f"override '{text}' is not understood: {_first_line(error)}") from error
-    return list(fixed.values()), swept
-
-
-def _check_size(text: str, sweep: Any) -> None:
-    """UserError for a range with more values than a study may have networks, before it is expanded."""
-    ranges = [sweep, *(getattr(sweep, "list", None) or [])]
-    for part in ranges:
-        if hasattr(part, "step") and part.step and abs((part.stop - part.start) / part.step) > MAX_NETWORKS:
-            raise UserError(f"override '{text}' has more values than a study may have networks ({MAX_NETWORKS:,})")
-
-
-def _flatten(values: Iterable[Any]) -> list[Any]:
-    """Hydra leaves ``range(1,4)`` inside a choice as it is; this expands it."""
-    flat: list[Any] = []
-    for value in values:
-        if hasattr(value, "range"):
-            flat.extend(value.range())
-        else:
-            flat.append(_plain(value))
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "text") and hasattr(value, "quote"):  # Hydra's QuotedString
-        return value.text
-    if isinstance(value, dict):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _is_group(key: str, path: Path, config_dir: Path | None) -> bool:
-    """Whether a key is a Hydra config group: a folder of options beside the study."""
-    group = key.partition("@")[0]
-    return group not in SETTINGS and any((folder / group).is_dir() for folder in (path.parent, config_dir) if folder is not None)
 
 
 def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str, Any]:
@@ -177,34 +111,24 @@ def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str,
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    search = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
+    search = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.resolve()}']"]
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
+        with warnings.catch_warnings(), initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
+            warnings.simplefilter("ignore")  # of Hydra's, with its own paths: what is wrong is said as an error
             config = compose(path.stem, overrides=[*fixed, *search])
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError) as error:
-        raise UserError(f"study '{path.name}' cannot be read: {_first_line(error)}") from error
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError, RuntimeError) as error:
+        raise UserError(f"study '{path.name}' cannot be read: {first_line(error)}") from error
     finally:
         GlobalHydra.instance().hydra = before
     if not isinstance(content, dict):
         raise UserError(f"study '{path.name}' is not a mapping of settings to values")
     for key in content:
-        if key not in ("sweeps", "activations"):
+        if key not in PARTS:
             check_setting_name(str(key))
     return {str(key): value for key, value in content.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    """The cause of an error in one line; Hydra hides it in ``__cause__``."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines and lines[0] != "None" else f"not of the form SETTING=VALUE ({type(error).__name__})"
 
 
 def _sub_sweeps(value: Any) -> list[dict[str, Any]]:
@@ -234,7 +158,10 @@ def _target_name(entry: Any) -> str:
     """The canonical name of an entry with ``_target_``: ``package.Thing(slope=0.3)``."""
     if not isinstance(entry, dict) or not isinstance(entry.get("_target_"), str):
         raise UserError(f"activation: {entry} has no _target_; write {{_target_: package.module.Thing, argument: value}}")
-    arguments = [repr(value) for value in entry.get("_args_", [])]
+    positional = entry.get("_args_", [])
+    if not isinstance(positional, list):
+        raise UserError(f"activation: _args_ of '{entry['_target_']}' must be a list, not {positional}")
+    arguments = [repr(value) for value in positional]
     arguments += [f"{key}={value!r}" for key, value in entry.items() if key not in ("_target_", "_args_")]
     return f"{entry['_target_']}({', '.join(arguments)})" if arguments else entry["_target_"]
 
@@ -242,7 +169,7 @@ def _target_name(entry: Any) -> str:
 def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any]:
     """One setting's values, checked, without repetitions."""
     if isinstance(value, str) and _SWEEP_CALL.match(value):
-        value = _parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
+        value = parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
     values = value if isinstance(value, list) else [value]
     if not values:
         raise UserError(f"{key}: an empty list in {place}; an empty sweep trains nothing")

@@ -92,7 +92,11 @@ LONG = ["single", "width=64", "depth=3", "epochs=2", "batch_size=250", "probe_si
 def wait_for_parts(folder: Path, count: int, process: subprocess.Popen) -> None:
     began = time.monotonic()
     while (
-        len([p for p in (folder / ".parts").glob("*") if not p.name.startswith("tmp")] if (folder / ".parts").exists() else [])
+        len(
+            [p for p in (folder / ".actbench-parts").glob("*") if not p.name.startswith("tmp")]
+            if (folder / ".actbench-parts").exists()
+            else []
+        )
         < count
     ):
         assert process.poll() is None, f"ended early: {process.stderr.read()}"
@@ -109,7 +113,7 @@ def test_sigkill_then_again_gives_the_tables_of_an_unbroken_run(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stderr.close(), process.stdout.close()
-    kept = len(list((folder / ".parts").iterdir()))
+    kept = len(list((folder / ".actbench-parts").iterdir()))
     assert kept >= 2
     done = command(*LONG, "--out", str(folder), "--json")
     out, err = done.communicate()
@@ -149,7 +153,7 @@ def folder(tmp_path):
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != ".lock"}
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != ".actbench-lock"}
 
 
 def cut_line(path: Path) -> None:
@@ -172,16 +176,22 @@ def no_meta(path: Path) -> None:
     path.with_name("meta.json").unlink()
 
 
+def words(path: Path) -> None:
+    path.write_text(path.read_text().replace(",0.1,", ",much,"))
+
+
+def doubled(path: Path) -> None:
+    path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[-1])
+
+
 def broken_meta(path: Path) -> None:
     path.with_name("meta.json").write_text("{")
 
 
-# a network whose row of runs.csv is gone has no result and is trained again, so that table is not cut between rows here
-DAMAGES = [(damage, table) for table in TABLES for damage in (cut_line, cut_rows, foreign, other_version, no_meta, broken_meta)
-           if (damage, table) != (cut_rows, "runs")]  # fmt: skip
-
-
-@pytest.mark.parametrize(("damage", "table"), DAMAGES, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(
+    "damage", [cut_line, cut_rows, foreign, other_version, no_meta, broken_meta, words, doubled], ids=lambda f: f.__name__
+)
 def test_damaged_or_foreign_results_are_refused_and_nothing_is_changed(damage, table, folder):
     damage(folder / f"{table}.csv")
     before = content(folder)
@@ -189,6 +199,9 @@ def test_damaged_or_foreign_results_are_refused_and_nothing_is_changed(damage, t
         run_study("single", SWEEP, Options(out=folder))
     assert content(folder) == before
     assert "\n" not in str(caught.value)
+    if (folder / "meta.json").exists():
+        with pytest.raises(UserError):
+            actbench.load(folder)
     # set aside, never deleted
     assert run_study("single", SWEEP, Options(out=folder, fresh=True)).trained == 12
     assert content(folder.with_name("r.old-1")) == before
@@ -223,7 +236,7 @@ def test_disk_full_keeps_what_is_finished(tmp_path, monkeypatch):
     written, real = [], store._write_synced
 
     def full(path, lines):
-        if ".parts" in str(path):
+        if ".actbench-parts" in str(path):
             written.append(path)
             if len(written) > 4:
                 raise OSError(28, "No space left on device")

@@ -169,7 +169,7 @@ def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[
     module_name, _, attribute = path.rpartition(".")
     try:
         thing: Any = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a user's module may raise anything at import
+    except (Exception, SystemExit, GeneratorExit) as error:  # a user's module may raise anything at import
         raise UserError(f"activation: '{path}' cannot be imported ({type(error).__name__}: {error})") from error
     if not callable(thing):
         raise UserError(f"activation: '{path}' is not a function or class")
@@ -180,7 +180,7 @@ def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream(seed, "activation", layer).integers(2**62)))
             return thing(*positional, **keywords)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise UserError(f"activation: '{name}' cannot be made ({type(error).__name__}: {error})") from error
 
 
@@ -206,10 +206,17 @@ def check_user_activation(name: str, width: int) -> None:
         if not isinstance(h, Tensor) or h.shape != z.shape:
             found = f"shape {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
             raise UserError(f"activation: '{name}' turns shape {tuple(z.shape)} into {found}; it must keep the shape")
+        if h.dtype != z.dtype:
+            raise UserError(f"activation: '{name}' turns {z.dtype} into {h.dtype}; it must keep the type")
         torch.autograd.grad(h.sum(), z)
+        bounds = getattr(activation, "asymptotes", None)
+        if bounds is not None:
+            low, high = (float(bound) for bound in bounds)
+            if not low < high:
+                raise UserError(f"activation: '{name}': asymptotes {bounds} must be a low and a high number")
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise UserError(f"activation: '{name}' fails on input of shape [5, {width}] ({type(error).__name__}: {error})") from error
 
 
