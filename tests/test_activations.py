@@ -57,6 +57,16 @@ def test_written_derivative_equals_autograd(name, dtype):
     torch.testing.assert_close(mine[smooth], wanted[smooth], rtol=1e-5 if dtype == torch.float32 else 1e-10, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 30])
+def test_fast_tanh_is_as_accurate_as_float32_allows(scale):
+    """Of small numbers too: a vanishing signal must not be rounded away."""
+    z = torch.linspace(-1, 1, 40001) * scale
+    wanted = torch.tanh(z.double())
+    torch.testing.assert_close(ACTIVATIONS["tanh"].forward(z).double(), wanted, rtol=3e-7, atol=0)
+    strided = ACTIVATIONS["tanh"].forward(z[1:].view(2, -1).t())
+    assert torch.equal(strided, ACTIVATIONS["tanh"].forward(z[1:]).view(2, -1).t())
+
+
 @pytest.mark.parametrize("name", [n for n, entry in ACTIVATIONS.items() if entry.asymptotes])
 def test_asymptotes_are_where_the_function_goes(name):
     entry = ACTIVATIONS[name]
