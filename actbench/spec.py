@@ -111,6 +111,9 @@ STACKED = frozenset(
     ]
 )
 
+# Settings that a network shows only once it is trained.
+TRAINING_ONLY = frozenset(["lr", "optimizer", "momentum", "nesterov", "weight_decay", "batch_size", "epochs", "eval_every"])
+
 
 def check_setting_name(name: str) -> str:
     """Returns the name of a setting, or raises UserError with the nearest right one."""
@@ -199,6 +202,20 @@ class Pack:
     def shared(self) -> RunSpec:
         """Any of its networks, to read the settings that all have in common (those outside ``STACKED``)."""
         return self.specs[0]
+
+    def at_initialisation(self) -> tuple[Pack, list[int]]:
+        """The networks that differ before any step, and for each of this pack which of them it is.
+
+        Networks that differ in how they are trained alone (learning rates, most often) start as one and the same.
+        """
+        told = [name for name in SETTINGS if name not in TRAINING_ONLY]
+        first: dict[tuple, int] = {}
+        kinds = [first.setdefault(tuple(getattr(s, name) for name in told), len(first)) for s in self.variants]
+        kept = [kinds.index(kind) for kind in range(len(first))]
+        per_seed = len(kinds)
+        specs = tuple(self.specs[s * per_seed + k] for s in range(len(self.seeds)) for k in kept)
+        places = [s * len(first) + kind for s in range(len(self.seeds)) for kind in kinds]
+        return Pack(specs, self.seeds), places
 
     def halves(self) -> Iterator[Pack]:
         """The pack as two smaller ones: by seeds where it has several, else by variants."""

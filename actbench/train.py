@@ -88,7 +88,7 @@ def train(
             if epoch not in evaluated:
                 continue
             started = time.perf_counter()
-            result.evaluations.append(trainer.evaluate(epoch))
+            result.evaluations.append(trainer.evaluate(epoch) if epoch else trainer.evaluate_initialisation())
             result.measuring_seconds += time.perf_counter() - started
             on_evaluation(result.evaluations[-1])
         result.finite = trainer.finite_R.cpu().numpy()
@@ -160,6 +160,19 @@ class Trainer:
             return setting_R11
         setting_SK = setting_R11.view(len(self.pack.seeds), -1)[:, part]
         return setting_SK.reshape(*setting_SK.shape, *[1] * (p.ndim - 2))
+
+    def evaluate_initialisation(self) -> Evaluation:
+        """Like ``evaluate(0)``, but measures once what several networks have in common: they differ in how they will train."""
+        few, places = self.pack.at_initialisation()
+        if len(few) == len(self.pack):
+            return self.evaluate(0)
+        trainer = Trainer(few, self.data)
+        measured = trainer.evaluate(0)
+        index = torch.tensor(places, device=self.data.device)
+        self.born_dead = [born[index] for born in trainer.born_dead if born is not None]
+        self.finite_R = trainer.finite_R[index]
+        network = {name: values[places] for name, values in measured.network.items()}
+        return Evaluation(0, 0, network, {name: values[places] for name, values in measured.layers.items()})
 
     def evaluate(self, epoch: int) -> Evaluation:
         """Measures every network on the probe set and the test split, in evaluation mode."""
