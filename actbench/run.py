@@ -140,7 +140,8 @@ def _train_missing(prepared: Prepared, store: Store, workers: Workers, options: 
         store.save(order, {**meta, "finished": _now()})
     statuses = _count(store.status, order)
     seconds = time.perf_counter() - began
-    share = measuring / (total - measuring) if total > measuring else 0.0
+    trains = any(spec.epochs for spec in prepared.study.specs)  # else measuring is all there is
+    share = measuring / (total - measuring) if trains and total > measuring else 0.0
     return Outcome(prepared.folder, prepared.study, statuses, trained, seconds, share, store.errors(order))
 
 
@@ -209,7 +210,12 @@ def _meta(prepared: Prepared, options: Options) -> dict[str, Any]:
     sizes = {min(spec.probe_size, prepared.shapes[spec.dataset].train) for spec in study.specs}
     earlier = [*before.get("earlier", []), {key: before.get(key) for key in ("command", "started", "study")}]
     return {
-        "study": {"name": study.name, "sweeps": study.grids, "networks": len(study.specs), "axes": study.axes},
+        "study": {
+            "name": study.name,
+            "sweeps": [{key: _short(values) for key, values in grid.items()} for grid in study.grids],
+            "networks": len(study.specs),
+            "axes": study.axes,
+        },
         "command": options.command,
         "started": _now(),
         "git_commit": machine.git_commit(),
@@ -219,6 +225,13 @@ def _meta(prepared: Prepared, options: Options) -> dict[str, Any]:
         "probe_size": sizes.pop() if len(sizes) == 1 else sorted(sizes),
         "earlier": earlier[-20:] if before else [],
     }
+
+
+def _short(values: list[Any]) -> list[Any] | str:
+    """Values of a setting; many whole numbers in a row as the range that gives them."""
+    if len(values) > 20 and isinstance(values[0], int) and values == list(range(values[0], values[0] + len(values))):
+        return f"range({values[0]}, {values[-1] + 1})"
+    return values
 
 
 def _now() -> str:

@@ -11,8 +11,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,11 @@ class Store:
         return sorted({reason for line in lines if (reason := fields_of(line)[place])})
 
     def add(self, rows: Rows) -> None:
-        """Keeps a finished pack: when this returns, it is on the disk."""
+        """Keeps a finished pack: when this returns, it is on the disk. Ctrl-C waits until then."""
+        with _uninterrupted():
+            self._add(rows)
+
+    def _add(self, rows: Rows) -> None:
         self._part_number += 1
         name = f"{time.time_ns():020d}-{os.getpid()}-{self._part_number}"
         hidden, final = self.parts / f"tmp-{name}", self.parts / name
@@ -115,6 +121,10 @@ class Store:
 
     def save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
         """Writes the four files: networks of ``order`` (run_ids) in that order, after those of other studies."""
+        with _uninterrupted():
+            self._save(order, meta)
+
+    def _save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
         order = [run_id for run_id in order if run_id in self.tables["runs"]]
         ours = set(order)
         order = [run_id for run_id in self.tables["runs"] if run_id not in ours] + order
@@ -129,6 +139,22 @@ class Store:
             shutil.rmtree(self.parts, ignore_errors=True)
         except OSError as error:
             raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}; what was finished is kept") from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done: half of a pack in memory must never be saved as a whole."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of it
+        yield
+        return
+    held_back: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held_back.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held_back:
+        raise KeyboardInterrupt
 
 
 def set_aside(folder: Path) -> Path | None:

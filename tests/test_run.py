@@ -138,6 +138,35 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert 0 < len(actbench.load(folder).runs) < 160
 
 
+@pytest.mark.parametrize("where", ["rename", "rmdir", "unlink", "fsync", "replace"])
+def test_ctrl_c_while_results_are_written_loses_nothing(where, tmp_path, monkeypatch):
+    """The signal arrives in the middle of writing a pack, or of merging it into the tables."""
+    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
+    real, calls = getattr(os, where), []
+
+    def interrupted(*args, **more):
+        result = real(*args, **more)
+        calls.append(args)
+        if len(calls) == 9:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(os, where, interrupted)
+    finished = []
+    try:
+        run_study(
+            "single",
+            SWEEP,
+            Options(out=tmp_path / "r", workers=1, on_event=lambda e: finished.append(e) if isinstance(e, Finished) else None),
+        )
+    except KeyboardInterrupt:
+        pass
+    monkeypatch.setattr(os, where, real)
+    kept = len(actbench.load(tmp_path / "r").runs)
+    assert kept >= 2 * len(finished)
+    assert run_study("single", SWEEP, Options(out=tmp_path / "r")).trained == 12 - kept
+
+
 def test_a_second_process_on_one_folder_is_refused(tmp_path):
     with Store(tmp_path / "r"):
         process = command("single", *TINY, "--out", str(tmp_path / "r"))
