@@ -138,8 +138,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert 0 < len(actbench.load(folder).runs) < 160
 
 
-@pytest.mark.parametrize("where", ["rename", "rmdir", "unlink", "fsync", "replace"])
-def test_ctrl_c_while_results_are_written_loses_nothing(where, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("where", "when"), [("rename", 2), ("fsync", 8), ("fsync", 11), ("replace", 6)])
+def test_ctrl_c_while_results_are_written_loses_nothing(where, when, tmp_path, monkeypatch):
     """The signal arrives in the middle of writing a pack, or of merging it into the tables."""
     monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
     real, calls = getattr(os, where), []
@@ -147,7 +147,7 @@ def test_ctrl_c_while_results_are_written_loses_nothing(where, tmp_path, monkeyp
     def interrupted(*args, **more):
         result = real(*args, **more)
         calls.append(args)
-        if len(calls) == 9:
+        if len(calls) == when:
             signal.raise_signal(signal.SIGINT)
         return result
 
