@@ -18,6 +18,8 @@ from actbench.train import Trainer
 MOST_KINDS = 6
 TIMED_SECONDS = 0.4
 SETUP_SECONDS = 0.02  # of a pack, beyond its weights
+START_SECONDS = 1.5  # of a run: loading torch, most of all
+LIGHT_PROCESS = 120 * 2**20
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Forecast:
 
 def forecast(prepared: Prepared, packs: list[Pack], workers: int | None) -> Forecast:
     """Times a sample of the packs and scales it up; trains nothing to the end and writes nothing."""
-    device = prepared.device
+    device, base = prepared.device, process_memory()
     workers = workers or (1 if device.startswith("cuda") else cpu_count())
     workers = max(1, min(workers, len(packs)))
     kinds: dict[tuple, list[Pack]] = {}
@@ -57,15 +59,14 @@ def forecast(prepared: Prepared, packs: list[Pack], workers: int | None) -> Fore
     held = {(p.shared.dataset, p.shared.input_scaling, p.shared.dtype, p.shared.probe_size): p.shared for p in packs}
     data = sum(data_bytes(spec, shapes[spec.dataset]) for spec in held.values())
     rows = sum(len(pack) * _row_bytes(pack.shared) for pack in packs)
-    return Forecast(sum(map(len, packs)), len(packs), seconds / workers, _base_memory() + sum(largest) + data + rows)
-
-
-def _base_memory() -> float:
-    return process_memory()
+    # this process has loaded what a worker loads, torch above all; the run's own process is light
+    processes = LIGHT_PROCESS + workers * base if device == "cpu" else base
+    memory = processes + sum(largest) + workers * data + rows
+    return Forecast(sum(map(len, packs)), len(packs), START_SECONDS + seconds / workers if packs else 0.0, memory)
 
 
 def _row_bytes(spec: RunSpec) -> float:
-    return 2_000 + len(spec.evaluated_epochs) * (400 + 400 * spec.depth)
+    return 1_500 + len(spec.evaluated_epochs) * (300 + 300 * spec.depth)
 
 
 def _work(pack: Pack, prepared: Prepared) -> float:

@@ -40,12 +40,13 @@ def uses_plain_sgd(spec: RunSpec) -> bool:
     return spec.optimizer == "sgd" and not spec.momentum and not spec.weight_decay
 
 
-def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape]) -> list[Pack]:
+def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: int = 1) -> list[Pack]:
     """Groups networks into packs of S seeds × K variants.
 
     Args:
         specs: distinct networks, in the study's order.
         shapes: the shape of every data set they name.
+        at_least: how many packs a group of networks that fit together is cut into, if it has as many networks.
     """
     groups: dict[tuple, dict[tuple, list[RunSpec]]] = {}
     for spec in specs:
@@ -60,7 +61,8 @@ def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape]) -> list[Pa
             rectangles.setdefault(tuple(spec.seed for spec in of_variant), []).append(of_variant)
         for seeds, rows in rectangles.items():
             rows.sort(key=lambda row: (row[0].activation, *_blank_first(row[0])))
-            packs.extend(_cut(seeds, rows, shapes[rows[0][0].dataset]))
+            most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset])
+            packs.extend(_cut(seeds, rows, min(most, -(-len(seeds) * len(rows) // at_least))))
     return packs
 
 
@@ -68,9 +70,8 @@ def _blank_first(spec: RunSpec) -> tuple:
     return tuple((value is not None, value or 0) for value in (spec.negative_slope, spec.alpha, spec.beta, spec.pieces))
 
 
-def _cut(seeds: tuple[int, ...], rows: list[list[RunSpec]], shape: Shape) -> Iterable[Pack]:
+def _cut(seeds: tuple[int, ...], rows: list[list[RunSpec]], most: int) -> Iterable[Pack]:
     """Cuts a rectangle of variants × seeds into packs: variants of one seed first, since they share their batches."""
-    most = networks_per_pack(rows[0][0], shape)
     for part in _even_parts(range(len(rows)), most):
         for few in _even_parts(range(len(seeds)), max(1, most // len(part))):
             specs = tuple(rows[k][s] for s in few for k in part)

@@ -22,6 +22,7 @@ from actbench.store import Store, set_aside
 from actbench.study import Study, load_study
 from actbench.workers import Workers
 
+LEAST_PACKS = 2  # of networks that could be one: small studies keep two cores busy, too
 SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
 
 
@@ -155,7 +156,7 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
 
     Packs are formed from the whole study, so that a run that goes on where another stopped forms the same ones.
     """
-    packs = make_packs(prepared.study.specs, prepared.shapes)
+    packs = make_packs(prepared.study.specs, prepared.shapes, LEAST_PACKS)
     if not finished:
         return packs
     whole, rest = [], []
@@ -165,7 +166,7 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
             whole.append(pack)
         else:
             rest.extend(left)
-    return whole + make_packs(rest, prepared.shapes)
+    return whole + make_packs(rest, prepared.shapes, LEAST_PACKS)
 
 
 def _check_user_activations(specs: Iterable[RunSpec]) -> None:

@@ -126,6 +126,9 @@ class Workers:
     def _hire(self, packs: int, data: Mapping[str, Data]) -> None:
         if self.processes:
             self.start(packs)
+            for worker in self.team[packs:]:
+                worker.stop()
+            del self.team[packs:]
             return
         from actbench.packjob import PackJob
 
