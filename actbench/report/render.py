@@ -54,7 +54,7 @@ def lines(ranking: Ranking) -> list[list[str]]:
     for _, row in ranking.cells.iterrows():
         line = [text_of(row[axis]) for axis in ranking.by]
         if "lr" not in ranking.by:
-            line.append("per cell" if np.isnan(row["lr"]) else text_of(row["lr"]))
+            line.append("varies" if np.isnan(row["lr"]) else text_of(row["lr"]))
         line.append(with_interval(row, ranking.metrics[0]))
         if ranking.baseline is not None:
             line.append(_difference(row, ranking.metrics[0]))
