@@ -209,7 +209,7 @@ def data(
     \b
     actbench data mnist fashion_mnist
     """
-    from actbench.datasets import DATASETS, check_dataset_name, default_data_dir, load_dataset
+    from actbench.datasets import DATASETS, check_dataset_name, default_data_dir, load_dataset, verify
 
     for name in names or []:
         check_dataset_name(name)
@@ -222,7 +222,8 @@ def data(
             print(f"{name:<14} not in {data_dir or default_data_dir()}; fetch it with: actbench data {name}")
             continue
         sizes = f"{len(found.x_train):,} + {len(found.x_test):,} examples, {found.x_train.shape[1]:,} features, {found.classes} classes"
-        print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}…")
+        verified = "verified" if verify(name, found) else "no published checksum to compare with"
+        print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}… {verified}")
 
 
 def main() -> None:

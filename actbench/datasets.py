@@ -81,11 +81,12 @@ def _range(x: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set: ``load(data_dir, download) -> Data``."""
+    """One data set: ``load(data_dir, download) -> Data``, and ``Data.checksum`` of what it should be, where it is known."""
 
     summary: str
     source: str
     load: Callable[[Path, bool], Data]
+    checksum: str | None = None
 
 
 def _mnist_12k(data_dir: Path, download: bool) -> Data:
@@ -113,13 +114,14 @@ def _torchvision(name: str, class_name: str) -> Callable[[Path, bool], Data]:
 DATASETS: dict[str, DatasetEntry] = {
     "mnist-12k": DatasetEntry(
         "every 6th training and every 5th test image of MNIST, 10,000 + 2,000 of 28×28, embedded in the package",
-        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k,
+        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k, "b444dbbfb8c47611d50bd9325eab3ac92e08efdcc48069e67444bdd8c5720771",
     ),
     "gaussian": DatasetEntry(
         "standard normal inputs of 784 features, random labels of 10 classes, 10,000 + 2,000: for measuring at initialisation",
-        "drawn anew from a fixed seed", _gaussian,
+        "drawn anew from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e",
     ),
-    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST")),
+    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST"),
+                          "1440c791ebc7892242ebbe4e300c0151d3ec76ed7dcaf9e30875e9958e039bf3"),
     "fashion_mnist": DatasetEntry(
         "clothes, 60,000 + 10,000 of 28×28", "Xiao et al. 2017", _torchvision("fashion_mnist", "FashionMNIST")
     ),
@@ -168,6 +170,14 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     if is_path(name):
         return read_npz(user_path(name, "dataset"), name)
     return DATASETS[name].load(data_dir or default_data_dir(), download)
+
+
+def verify(name: str, data: Data) -> bool:
+    """Whether a data set's checksum is known and right; UserError if it is wrong."""
+    wanted = None if is_path(name) else DATASETS[name].checksum
+    if wanted and data.checksum != wanted:
+        raise UserError(f"dataset '{name}' is not what was published: its checksum is {data.checksum}, it should be {wanted}")
+    return wanted is not None
 
 
 def read_npz(path: Path, name: str) -> Data:

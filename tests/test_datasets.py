@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from actbench.datasets import load_dataset
+from actbench.datasets import load_dataset, verify
 from actbench.errors import UserError
 
 
@@ -21,6 +23,13 @@ def test_embedded_mnist_is_real(mnist):
     assert mnist.x_train.shape == (10000, 784) and mnist.x_test.shape == (2000, 784) and mnist.x_train.dtype == np.uint8
     assert np.bincount(mnist.y_train).min() > 850 and mnist.classes == 10
     assert mnist.checksum.startswith("b444dbbfb8c47611")
+
+
+def test_a_wrong_checksum_is_refused(mnist, gaussian):
+    assert verify("mnist-12k", mnist) and verify("gaussian", gaussian)
+    changed = replace(mnist, x_train=mnist.x_train[::-1])
+    with pytest.raises(UserError, match="checksum"):
+        verify("mnist-12k", changed)
 
 
 def test_scaling(mnist):
