@@ -31,7 +31,10 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         folder.append(prepared.folder)
         done = len(prepared.study.specs) - networks
         had = f" ({done:,} of {len(prepared.study.specs):,} have results already)" if done else ""
-        display.start(networks, f"{prepared.study.name}: {networks:,} networks to train on {prepared.device}{had}")
+        display.start(
+            networks,
+            f"{prepared.study.name}: {networks:,} network{'' if networks == 1 else 's'} to train on {prepared.device}{had}",
+        )
 
     try:
         with redirect_stdout(sys.stderr):  # what a user's own code prints is not data

@@ -18,9 +18,10 @@ def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_s
     counts = ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
     if not trained:
         return f"nothing to train: {counts}"
-    rate = f"{trained / seconds:.1f} a second"
+    networks = "network" if trained == 1 else "networks"
+    rate = f"{trained / seconds:.1f} a second" if trained > seconds else f"{seconds / trained:.1f} s each"
     share = f", measuring took {100 * measuring_share:.0f} % of training time" if measuring_share else ""
-    return f"{trained:,} networks in {seconds:.1f} s ({rate}{share}); of the study: {counts}"
+    return f"{trained:,} {networks} in {seconds:.1f} s ({rate}{share}); of the study: {counts}"
 
 
 def summary(runs: pd.DataFrame, folder: Path) -> Group:
