@@ -18,7 +18,8 @@ from actbench.run import Options, Outcome, packs_to_train, prepare, read, run_st
 
 def make_console(*, stderr: bool) -> Console:
     """A console of rich; where there is no terminal, lines are as long as they are."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=None if terminal else 200)
 
 
 def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:

@@ -40,7 +40,7 @@ class RunSpec:
     depth: int = _setting(4, "hidden layers", low=1, high=1000)
     width: int = _setting(64, "units in each hidden layer", low=1, high=1_000_000)
     bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)")
-    lr: float = _setting(0.1, "learning rate", low=0)
+    lr: float = _setting(0.05, "learning rate", low=0)
     seed: int = _setting(0, "the source of all its randomness: weights and batch order", low=0, high=2**63 - 1)
     optimizer: str = _setting("sgd", "the update rule")
     momentum: float | None = _setting(None, "momentum, of sgd and rmsprop", low=0, below=1, optional=True)
@@ -50,7 +50,7 @@ class RunSpec:
     activation_l1: float = _setting(0.0, "L1 penalty on hidden activations", only=(0.0,))
     dropout: float = _setting(0.0, "dropout rate of hidden layers", only=(0.0,))
     norm: str = _setting("none", "normalisation of hidden layers", only=("none",))
-    batch_size: int = _setting(128, "training examples a step; an epoch's last batch may be smaller", low=1)
+    batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", low=1)
     epochs: int = _setting(3, "passes over the training data; 0 measures at initialisation only", low=0, high=1_000_000)
     eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", low=1)
     input_scaling: str = _setting(

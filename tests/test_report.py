@@ -118,6 +118,11 @@ def test_mistakes(arguments, word, runs):
         ranking(runs, **arguments)
 
 
+def test_counts_of_seeds_are_whole_numbers():
+    runs = table([(dict(bias=b, seed=s), 0.5, 0.0, "completed") for b in (-1.0, 1.0) for s in (0, 1)])
+    assert render(ranking(runs), None, "markdown").splitlines()[-1].endswith("| 2 |")
+
+
 def test_all_networks_diverged():
     runs = table([(dict(seed=s, lr=lr), np.nan, np.nan, "diverged") for s in (0, 1) for lr in (0.1, 1.0)])
     for format in FORMATS:

@@ -60,7 +60,7 @@ def lines(ranking: Ranking) -> list[list[str]]:
             line.append(_difference(row, ranking.metrics[0]))
         line += [with_interval(row, metric) for metric in ranking.metrics[1:]]
         line += [number(row[name], "fraction") for name in ("dead", "born_dead", "diverged")]
-        result.append([*line, str(row["seeds"])])
+        result.append([*line, str(int(row["seeds"]))])
     return result
 
 
