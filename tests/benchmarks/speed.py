@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from actbench import machine
-from tests.benchmarks.sweep import ACTIVATIONS, networks, overrides
+from tests.benchmarks.sweep import ACTIVATIONS, EPOCHS, networks, overrides
 
 
 def write_idx(folder: Path) -> None:
@@ -47,16 +47,15 @@ def main(rounds: int) -> None:
         folder = Path(name)
         write_idx(folder)
         multirun = ["tests.benchmarks.hydra_multirun", name, "--multirun", f"+activation={','.join(ACTIVATIONS.values())}"]
+        own = ["actbench", "run", "single", *overrides(), "--out", f"{name}/r", "--fresh", "--quiet"]
         ways = {
             "Hydra multirun, torchvision's data set, DataLoader": (
                 [*multirun, f"hydra.sweep.dir={name}/sweep"],
                 everything / count,
             ),
             "plain torch loop, data in memory": (["tests.benchmarks.plain_loop"], 1.0),
-            "actbench, all metrics logged": (
-                ["actbench", "run", "single", *overrides(), "--out", f"{name}/r", "--fresh", "--quiet"],
-                1.0,
-            ),
+            "actbench, all metrics at initialisation and end": ([*own, f"eval_every={EPOCHS}"], 1.0),
+            "actbench, all metrics at initialisation and after every epoch": (own, 1.0),
         }
         taken: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(rounds):
