@@ -160,4 +160,4 @@ def user_modules_importable() -> None:
     except FileNotFoundError:
         raise UserError("the working folder has been deleted; change to another") from None
     if "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)  # last, so that nothing there hides an installed package

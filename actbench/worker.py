@@ -1,6 +1,6 @@
 """A worker process: packs come in on stdin, what happens goes out on stdout, as pickles between two ends of one program.
 
-``python -m actbench.worker``. It ends when its stdin does, which is when the run that started it ends, however that ends.
+It ends when its stdin does, which is when the run that started it ends, however that ends.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import Any
 
 @dataclass
 class Setup:
-    """The first message to a worker: the device, cores per operation, and where things lie."""
+    """The first message to a worker: the device, cores per operation, and where data lies."""
 
     device: str
     threads: int
     data_dir: Path | None
-    import_path: list[str]
 
 
 def main() -> None:
@@ -32,7 +31,6 @@ def main() -> None:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     setup: Setup = pickle.load(source)
-    sys.path[:] = setup.import_path
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, tasks), daemon=True).start()
 
@@ -56,7 +54,3 @@ def _listen(source: Any, tasks: queue.SimpleQueue[Any]) -> None:
             tasks.put(pickle.load(source))
     except (EOFError, OSError, pickle.UnpicklingError):
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

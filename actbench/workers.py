@@ -74,7 +74,7 @@ class Workers:
             self.team.append(_ProcessWorker(self.events, self._setup(threads)))
 
     def _setup(self, threads: int) -> Setup:
-        return Setup(self.device, threads, self.data_dir, [os.getcwd() if path == "" else path for path in sys.path])
+        return Setup(self.device, threads, self.data_dir)
 
     def __exit__(self, *exception: object) -> None:
         for worker in self.team:
@@ -150,6 +150,12 @@ class Workers:
         waiting.extendleft(reversed(list(pack.halves())))
 
 
+def _worker_code() -> str:
+    """What a worker process runs: this package and a user's modules, from where they are imported here."""
+    paths = [os.getcwd() if path == "" else path for path in sys.path]
+    return f"import sys; sys.path[:] = {paths!r}; from actbench.worker import main; main()"
+
+
 class Died:
     """A worker process that ended before its time."""
 
@@ -163,7 +169,7 @@ class _ProcessWorker:
     def __init__(self, events: queue.SimpleQueue, setup: Setup) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(setup.threads), **MALLOC}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "actbench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+            [sys.executable, "-P", "-c", _worker_code()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
             start_new_session=True,  # Ctrl-C is for the run to handle
         )  # fmt: skip
         self.was_ready = False
