@@ -65,11 +65,15 @@ def _square_sums(x_RUB: Any, size_R: Any, scratch: Any) -> Any:
     return norm_RU.square().sum(1) * scale_R.square()
 
 
-def l2_norms(w_ROI: Any) -> Any:
-    """The L2 norm of each network's tensor, [R] in float64, of whatever size its values are."""
-    scratch = torch.empty_like(w_ROI)
-    size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
-    return _square_sums(w_ROI, size_R, scratch).sqrt()
+def l2_norms(tensors: list[Any]) -> Any:
+    """The L2 norm over all of each network's tensors [R, …], [R] in float64, of whatever size their values are."""
+    squares = 0.0
+    for tensor in tensors:
+        w_ROI = tensor.reshape(*tensor.shape[:2], -1)
+        scratch = torch.empty_like(w_ROI)
+        size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
+        squares = squares + _square_sums(w_ROI, size_R, scratch)
+    return torch.as_tensor(squares).sqrt()
 
 
 class LayerStats:

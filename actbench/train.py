@@ -103,14 +103,14 @@ class Trainer:
     def __init__(self, pack: Pack, data: DeviceData) -> None:
         self.pack, self.data = pack, data
         spec, device = pack.shared, data.device
-        self.networks = StackedMLP(pack, data.x.shape[1], data.data.classes, device, data.dtype)
+        self.networks = StackedMLP(pack, data.features, data.data.classes, device, data.dtype, data.fixed)
         self.parameters = [p for p, _ in self.networks.parameters()]
         self.asymptotes = asymptotes_of(pack, device)
         self.born_dead: list[Tensor | None] = [None] * spec.depth
         self.finite_R = torch.ones(len(pack), dtype=torch.bool, device=device)
         self.steps_R = torch.zeros(len(pack), dtype=torch.int64, device=device)
         self.step = 0
-        self.before_update: list[Tensor] = []
+        self.before_update: list[list[Tensor]] = []
         self.plain_sgd = uses_plain_sgd(spec)
         self.lr = self._per_network("lr")
         if not self.plain_sgd:
@@ -132,8 +132,11 @@ class Trainer:
             if stopped():
                 raise Interrupted
             if number == len(batches):  # the update that the next evaluation reports
-                self.before_update = [w.clone() for w in self.networks.weights[: self.networks.depth]]
+                self.before_update = [[w.clone() for w in weights] for weights in self._hidden_weights(self.parameters)]
             self.train_step(*self.data.batch(index_SB))
+
+    def _hidden_weights(self, tensors: list[Tensor]) -> list[list[Tensor]]:
+        return [self.networks.weights_of(layer, tensors) for layer in range(self.networks.depth)]
 
     def train_step(self, x_SBI: Tensor, y_SB: Tensor) -> None:
         """One step of every network on its seed's batch. No decision in here depends on a tensor's value."""
@@ -221,10 +224,12 @@ class Trainer:
             _subtract_labels(delta, y_1B)
             networks.observe(x_1BI, delta, gradients, seen)
         for layer, stats in enumerate(layers):
-            w = networks.weights[layer]
-            stats.grad_norm_R = l2_norms(gradients[layer]) / len(y)
-            stats.weight_norm_R = l2_norms(w)
-            stats.update_norm_R = l2_norms(w - self.before_update[layer]) if self.before_update else loss * torch.nan
+            weights = networks.weights_of(layer, self.parameters)
+            stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)
+            stats.weight_norm_R = l2_norms(weights)
+            stats.update_norm_R = loss * torch.nan
+            if self.before_update:
+                stats.update_norm_R = l2_norms([w - b for w, b in zip(weights, self.before_update[layer], strict=True)])
         return loss / len(y), right / len(y), layers
 
     def _measure_test(self) -> tuple[Tensor, Tensor]:

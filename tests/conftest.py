@@ -16,13 +16,16 @@ def make_spec(**settings) -> RunSpec:
     return normalise(settings)
 
 
-def small_data(examples: int = 40, features: int = 6, classes: int = 3, seed: int = 0) -> Data:
-    """Random but learnable data of a few features."""
+def small_data(examples: int = 40, features: int = 6, classes: int = 3, seed: int = 0, fixed: int = 0) -> Data:
+    """Random but learnable data of a few features, and perhaps some more that are the same in every example."""
     rng = np.random.default_rng(seed)
     arrays = {}
     for split in ("train", "test"):
         x = rng.standard_normal((examples, features)).astype(np.float32)
         arrays[f"x_{split}"] = x
+        if fixed:
+            margin = np.linspace(-0.5, 0.5, fixed, dtype=np.float32)
+            arrays[f"x_{split}"] = np.concatenate([np.tile(margin, (examples, 1)), x], 1)
         arrays[f"y_{split}"] = np.argmax(x[:, :classes] + 0.3 * rng.standard_normal((examples, classes)), 1)
     return Data("small", **arrays, classes=classes)
 

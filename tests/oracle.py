@@ -60,7 +60,7 @@ def activation(spec: RunSpec) -> nn.Module:
 
 def network(spec: RunSpec, data: DeviceData) -> nn.Sequential:
     """A torch.nn network with the starting weights of the stacked one."""
-    start = StackedMLP(Pack((spec,), (spec.seed,)), data.x.shape[1], data.data.classes, "cpu", data.dtype)
+    start = StackedMLP(Pack((spec,), (spec.seed,)), data.features, data.data.classes, "cpu", data.dtype)
     modules: list[nn.Module] = []
     for layer, (w, b) in enumerate(zip(start.weights, start.biases, strict=True)):
         linear = nn.Linear(w.shape[2], w.shape[1], dtype=data.dtype)
@@ -71,6 +71,24 @@ def network(spec: RunSpec, data: DeviceData) -> nn.Sequential:
         if layer < spec.depth:
             modules.append(activation(spec).to(data.dtype))
     return nn.Sequential(*modules)
+
+
+def whole_weights(networks: StackedMLP, layer: int) -> torch.Tensor:
+    """[R, O, I] of a layer, with the columns of fixed inputs where they belong."""
+    w = networks.weights[layer]
+    if layer or networks.fixed is None:
+        return w
+    whole = w.new_empty(*w.shape[:2], w.shape[2] + len(networks.fixed.fixed))
+    whole[:, :, networks.fixed.varying], whole[:, :, networks.fixed.fixed] = w, networks.fixed_weights[0]
+    return whole
+
+
+def inputs(data: DeviceData, spec: RunSpec, split: str = "train") -> torch.Tensor:
+    """All inputs of a split, or of the probe set, scaled: from the data set's own arrays."""
+    x = data.data.x_test if split == "test" else data.data.x_train
+    shift, factor = data.data.scaling(spec.input_scaling)
+    scaled = (torch.from_numpy(x).to(data.dtype) - shift) * factor
+    return scaled[data.data.probe(spec.probe_size)] if split == "probe" else scaled
 
 
 def optimizer(spec: RunSpec, net: nn.Module) -> torch.optim.Optimizer:
@@ -88,14 +106,13 @@ def optimizer(spec: RunSpec, net: nn.Module) -> torch.optim.Optimizer:
 
 def train_steps(spec: RunSpec, data: DeviceData, epochs: int):
     """Trains plainly; yields (network, epoch) at initialisation and after every step."""
-    net = network(spec, data)
+    net, x_train = network(spec, data), inputs(data, spec)
     update = optimizer(spec, net)
     yield net, 0
     for epoch in range(1, epochs + 1):
         order = data.order((spec.seed,), epoch)[0]
         for index in order.split(spec.batch_size):
-            x = data.scale(data.x[index])
-            loss = nn.functional.cross_entropy(net(x), data.y[index])
+            loss = nn.functional.cross_entropy(net(x_train[index]), data.y[index])
             update.zero_grad()
             loss.backward()
             update.step()

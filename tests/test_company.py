@@ -32,7 +32,7 @@ def assert_same_steps(specs, data) -> None:
             linears = [m for m in net if isinstance(m, torch.nn.Linear)]
             for layer, linear in enumerate(linears):
                 torch.testing.assert_close(
-                    mine.weights[layer][r], linear.weight.data, rtol=1e-9, atol=1e-11,
+                    oracle.whole_weights(mine, layer)[r], linear.weight.data, rtol=1e-9, atol=1e-11,
                     msg=lambda m, s=spec: f"{s} at step {step}: {m}",
                 )  # fmt: skip
                 torch.testing.assert_close(mine.biases[layer][r, :, 0], linear.bias.data, rtol=1e-9, atol=1e-11)
@@ -86,6 +86,14 @@ def test_optimizer_settings_differ_within_a_pack(settings, small):
         for seed in (3, 7)
     ]
     assert_same_steps(specs, small)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_inputs_that_never_vary_are_left_out_of_products_but_not_of_training(optimizer):
+    data = small_data(fixed=20)
+    assert len(data.fixed_columns) == 16  # of 20, a whole group
+    common = {**COMMON, "optimizer": optimizer, "weight_decay": 0.01 if optimizer == "adam" else 0.0}
+    assert_same_steps([make_spec(**common, activation=a, lr=0.01, seed=s) for a in ("relu", "tanh") for s in (0, 1)], data)
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -91,13 +91,16 @@ def brute_force(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, activation
 
 
 @pytest.mark.parametrize("chunk", [None, 7], ids=["one chunk", "chunks of 7"])
-def test_every_metric_equals_brute_force(chunk, small, monkeypatch):
+@pytest.mark.parametrize("fixed", [0, 20], ids=["all inputs vary", "20 fixed inputs"])
+def test_every_metric_equals_brute_force(chunk, fixed, monkeypatch):
     """At initialisation and after training, on a probe set that is part of the data; some units are dead and revive."""
     if chunk:
         monkeypatch.setattr(Trainer, "_chunk", lambda self: chunk)
     common = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype="float64", probe_size=25, lr=0.3, bias=-0.9)
     specs = [make_spec(**common, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
+    small = small_data(fixed=fixed)
     pack, data = one_pack(specs, small), DeviceData(small, specs[0], "cpu")
+    assert (data.fixed is not None) == bool(fixed)
     measured = train(pack, data)
     seen: set[str] = set()
     for r, spec in enumerate(pack.specs):
@@ -106,7 +109,7 @@ def test_every_metric_equals_brute_force(chunk, small, monkeypatch):
         for net, epoch in steps:
             linears = [m for m in net if isinstance(m, nn.Linear)][:-1]
             before, weights = weights, [m.weight.detach().clone() for m in linears]
-            at_epoch[epoch] = brute_force(net, data.probe_x, data.probe_y, spec.activation, before, born)
+            at_epoch[epoch] = brute_force(net, oracle.inputs(data, spec, "probe"), data.probe_y, spec.activation, before, born)
             if born is None:
                 born = at_epoch[0][2]
         for evaluation in measured.evaluations:
@@ -122,7 +125,7 @@ def test_every_metric_equals_brute_force(chunk, small, monkeypatch):
                     )
                     seen.add(name)
         with torch.no_grad():
-            logits = net(data.test_x)
+            logits = net(oracle.inputs(data, spec, "test"))
             np.testing.assert_allclose(
                 measured.evaluations[-1].network["test_loss"][r], nn.functional.cross_entropy(logits, data.test_y).item()
             )

@@ -3,7 +3,8 @@
 Shapes: R = S·K networks (S seeds, K variants each), O units of a layer, I its inputs, C classes, B examples, G groups
 of networks that see the same batch: G = S in training, 1 in evaluation, where every network sees the same examples.
 Activations are [R, units, B] and weights [R, O, I], so that the first layer of all networks of a group is one matrix
-product, and nothing is ever transposed in memory.
+product, and nothing is ever transposed in memory. Inputs that never change (the margins of MNIST's images) are left out
+of that product: their weights act together as one more bias.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actbench.device_data import FixedInputs
 from actbench.inits import INITS
 from actbench.models.elementwise import LayerActivation, gain_of
 from actbench.rng import stream
@@ -27,16 +29,24 @@ class StackedMLP:
     """R perceptrons of one shape.
 
     Attributes:
-        weights, biases: one [R, O, I] and one [R, O, 1] per layer, the output layer last.
+        weights, biases: one [R, O, I] and one [R, O, 1] per layer, the output layer last. The first layer's I are the
+            inputs that vary.
+        fixed_weights: [R, O, F] of the first layer's F inputs that are the same in every example; none, or one such.
         activations: one per hidden layer.
         z, h: the hidden layers' pre-activations and outputs of the last forward, [R, O, B] each.
     """
 
-    def __init__(self, pack: Pack, features: int, classes: int, device: Any, dtype: torch.dtype) -> None:
+    def __init__(
+        self, pack: Pack, features: int, classes: int, device: Any, dtype: torch.dtype, fixed: FixedInputs | None = None
+    ) -> None:
         spec = pack.shared
         self.seeds, self.variants, self.depth = len(pack.seeds), len(pack.variants), spec.depth
         sizes = [features, *[spec.width] * spec.depth, classes]
         self.weights = _initial_weights(pack, sizes, device, dtype)
+        self.fixed, self.fixed_weights = fixed, []
+        if fixed is not None:
+            self.fixed_weights = [self.weights[0][:, :, fixed.fixed]]
+            self.weights[0] = self.weights[0][:, :, fixed.varying]
         start = torch.tensor([s.bias for s in pack.specs], device=device, dtype=dtype).view(-1, 1, 1)
         hidden = [start.expand(-1, spec.width, 1).clone() for _ in range(spec.depth)]
         self.biases = [*hidden, start.new_zeros(len(pack), classes, 1)]
@@ -47,8 +57,13 @@ class StackedMLP:
 
     def parameters(self) -> list[tuple[Tensor, slice | None]]:
         """Every trained tensor with the variants it belongs to: None for all, as [R, …]; a slice of K, as [S, k, …]."""
-        dense = [(p, None) for p in (*self.weights, *self.biases)]
+        dense = [(p, None) for p in (*self.weights, *self.biases, *self.fixed_weights)]
         return dense + [(p, part) for activation in self.activations for part, p in activation.parameters]
+
+    def weights_of(self, layer: int, tensors: list[Tensor]) -> list[Tensor]:
+        """Of tensors in the order of ``parameters``, those that belong to the weights of a layer."""
+        extra = [tensors[2 * (self.depth + 1)]] if layer == 0 and self.fixed_weights else []
+        return [tensors[layer], *extra]
 
     def forward(self, x_GBI: Tensor) -> Tensor:
         """Logits [R, C, B]. The batch of a group is shared by its R/G networks."""
@@ -60,6 +75,8 @@ class StackedMLP:
             if h is None:
                 shared = (groups, -1, features)
                 torch.bmm(w.view(shared), x_GBI.transpose(1, 2), out=z.view(groups, -1, batch))
+                if self.fixed is not None:
+                    b = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1).add_(b)
             else:
                 torch.bmm(w, h, out=z)
             z.add_(b)
@@ -84,7 +101,8 @@ class StackedMLP:
 
     def _backward(self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, seen: Observe | None) -> None:
         layers = self.depth + 1
-        in_weights, in_biases, in_rest = into[:layers], into[layers : 2 * layers], into[2 * layers :]
+        rest = 2 * layers + len(self.fixed_weights)
+        in_weights, in_biases, in_fixed, in_rest = into[:layers], into[layers : 2 * layers], into[2 * layers : rest], into[rest:]
         for layer in reversed(range(layers)):
             w = self.weights[layer]
             if layer:
@@ -95,12 +113,15 @@ class StackedMLP:
                 groups, batch, features = x_GBI.shape
                 left, right = delta.view(groups, -1, batch), x_GBI
                 target = in_weights[0].view(groups, -1, features)
+            delta_sum = delta.sum(-1, keepdim=True)
             if add:
                 target.baddbmm_(left, right)
-                in_biases[layer].add_(delta.sum(-1, keepdim=True))
+                in_biases[layer].add_(delta_sum)
             else:
                 torch.bmm(left, right, out=target)
-                torch.sum(delta, -1, keepdim=True, out=in_biases[layer])
+                in_biases[layer].copy_(delta_sum)
+            if not layer and self.fixed is not None:
+                in_fixed[0].mul_(int(add)).addcmul_(delta_sum, self.fixed.values)
             if layer:
                 delta, gradients = self.activations[layer - 1].backward(dh)
                 if gradients:
