@@ -64,7 +64,8 @@ class Data:
     @cached_property
     def _mean_std(self) -> tuple[float, float]:
         if self.x_train.dtype == np.uint8:
-            counts = np.bincount(self.x_train.reshape(-1), minlength=256)
+            parts = np.array_split(self.x_train, -(-self.x_train.size // 2**22))  # counting makes copies of eight times the size
+            counts = sum(np.bincount(part.reshape(-1), minlength=256) for part in parts)
             values = np.arange(256, dtype=np.float64)
             mean = float(counts @ values / counts.sum())
             return mean, float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
@@ -205,7 +206,7 @@ def read_npz(path: Path, name: str) -> Data:
             odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
             if odd:
                 raise UserError(f"dataset: '{path}': '{odd[0]}' is not a numpy array")
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged archives raise anything from zlib.error to SyntaxError
         raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -297,6 +298,53 @@ def test_out_of_memory_splits_the_pack_and_goes_on(error, tmp_path, monkeypatch)
     run_study("single", SWEEP, Options(out=tmp_path / "whole"))
     left, right = (actbench.load(tmp_path / name).runs.drop(columns="seconds") for name in ("split", "whole"))
     pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("free", "most"), [(2.5, 1), (10, 2)], ids=["room for one pack", "room for two"])
+def test_packs_train_side_by_side_only_as_far_as_memory_goes(free, most, tmp_path, monkeypatch):
+    from actbench import workers
+    from actbench.plan import Shape, pack_bytes
+
+    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
+    now, seen, real, lock = [], [], packjob.train, threading.Lock()
+    needed = pack_bytes(
+        make_packs([make_spec(width=4, depth=2)], {"mnist-12k": Shape(784, 10, 10000, 2000)})[0], Shape(784, 10, 10000, 2000)
+    )
+    monkeypatch.setattr(workers, "available_memory", lambda: free * needed / workers.MEMORY_SHARE / 1.3)
+
+    def watched(pack, *args, **more):
+        with lock:
+            now.append(pack)
+            seen.append(len(now))
+        time.sleep(0.02)
+        measured = real(pack, *args, **more)
+        with lock:
+            now.pop()
+        return measured
+
+    monkeypatch.setattr(packjob, "train", watched)
+    outcome = run_study("single", SWEEP, Options(out=tmp_path / "r", workers=2))
+    assert outcome.statuses["completed"] == 12 and max(seen) == most
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of processes as Linux does")
+def test_out_of_memory_for_real_splits_packs_and_gives_the_same_rows(tmp_path):
+    """With a limit that one network fits into, beside torch, and a pack of 20 does not."""
+    import resource
+
+    torch_alone = "import torch; torch.ones(64, 64) @ torch.ones(64, 64); print(open('/proc/self/status').read())"
+    status = subprocess.run([sys.executable, "-c", torch_alone], capture_output=True, text=True, check=True).stdout
+    kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
+    limit = 1024 * kilobytes + 320 * 2**20
+    words = ["width=512", "depth=4", "epochs=0", "batch_size=1", "probe_size=200", "seed=range(0,40)", "--workers", "1"]
+    for name, prepare in (("limited", lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))), ("free", None)):
+        started = [sys.executable, "-m", "actbench", "run", "single", *words, "--out", str(tmp_path / name), "--json"]
+        done = subprocess.run(started, capture_output=True, text=True, preexec_fn=prepare)
+        assert done.returncode == 0 and json.loads(done.stdout)["completed"] == 40, done.stderr
+    limited, free = (actbench.load(tmp_path / name).runs for name in ("limited", "free"))
+    # the networks of a pack share its time, so distinct times are distinct packs
+    assert limited["seconds"].nunique() >= 2 * free["seconds"].nunique()
+    pd.testing.assert_frame_equal(limited.drop(columns="seconds"), free.drop(columns="seconds"), rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_that_fails_is_alone_in_failing(tmp_path):
