@@ -65,7 +65,7 @@ class Data:
     def _mean_std(self) -> tuple[float, float]:
         if self.x_train.dtype == np.uint8:
             parts = np.array_split(self.x_train, -(-self.x_train.size // 2**22))  # counting makes copies of eight times the size
-            counts = sum(np.bincount(part.reshape(-1), minlength=256) for part in parts)
+            counts = np.sum([np.bincount(part.reshape(-1), minlength=256) for part in parts], axis=0)
             values = np.arange(256, dtype=np.float64)
             mean = float(counts @ values / counts.sum())
             return mean, float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))

@@ -21,27 +21,34 @@ ASYMPTOTE_MARGIN = 1e-3
 class Moments:
     """Sum and squares of one kind of tensor over units and examples, [R] in float64.
 
-    Squares are taken of values that are centred on the first chunk's mean and scaled by a power of two near their mean
-    size, so that float32 neither overflows, nor underflows, nor cancels.
+    Squares are taken of values that are centred on the first chunk's mean, so that float32 does not cancel. Where some
+    network's values are so large or small that squares would leave float32's range, they are scaled by a power of two
+    near the first chunk's mean size; that costs a pass over memory, which ordinary values do not need.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, centre: bool = True) -> None:
         self.count = 0
         self.total_R: Any = 0.0
         self.square_R: Any = 0.0  # of what was centred
+        self.centred = centre
         self.centre_R: Any = None
+        self.scale_R: Any = None  # None: as they are
 
-    def add(self, x_RUB: Any, abs_RU: Any, scratch: Any, *, centre: bool = True) -> None:
-        """Adds a chunk, given its sums of absolute values over examples, [R, U]."""
+    def add(self, x_RUB: Any, scratch: Any) -> None:
+        """Adds a chunk."""
         values = x_RUB.shape[1] * x_RUB.shape[2]
+        first = not self.count
         self.count += values
-        if centre:
+        if first:
+            size_R = torch.abs(x_RUB, out=scratch).sum(-1).sum(1, dtype=torch.float64) / values
+            self.scale_R = _scale_if_needed(size_R)
+        if self.centred:
             total_R = x_RUB.sum(-1).sum(1, dtype=torch.float64)
             self.total_R = self.total_R + total_R
-            if self.centre_R is None:
+            if first:
                 self.centre_R = (total_R / values).to(x_RUB.dtype)
             x_RUB = torch.sub(x_RUB, self.centre_R.view(-1, 1, 1), out=scratch)
-        self.square_R = self.square_R + _square_sums(x_RUB, abs_RU.sum(1) / values, scratch)
+        self.square_R = self.square_R + _square_sums(x_RUB, self.scale_R, scratch)
 
     @property
     def mean_R(self) -> Any:
@@ -55,14 +62,22 @@ class Moments:
         return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
 
 
-def _square_sums(x_RUB: Any, size_R: Any, scratch: Any) -> Any:
-    """Sums of squares over units and examples, [R] in float64, of values whose mean size is about ``size_R``."""
+def _scale_if_needed(size_R: Any) -> Any:
+    """Powers of two near the values' mean sizes, [R] in float64; None where all are such that float32 can square them."""
     usable = size_R.isfinite() & (size_R > 0)
+    if not bool((usable & ((size_R < 1e-9) | (size_R > 1e9))).any()):
+        return None
     exponent_R = torch.frexp(torch.where(usable, size_R, 1.0)).exponent
-    scale_R = torch.ldexp(torch.ones_like(size_R), exponent_R)
-    torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
-    norm_RU = torch.linalg.vector_norm(scratch, dim=-1).to(torch.float64)
-    return norm_RU.square().sum(1) * scale_R.square()
+    return torch.ldexp(torch.ones_like(size_R), exponent_R)
+
+
+def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:
+    """Sums of squares over units and examples, [R] in float64."""
+    if scale_R is not None:
+        x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
+    norm_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64)
+    square_R = norm_RU.square().sum(1)
+    return square_R if scale_R is None else square_R * scale_R.square()
 
 
 def l2_norms(tensors: list[Any]) -> Any:
@@ -72,7 +87,7 @@ def l2_norms(tensors: list[Any]) -> Any:
         w_ROI = tensor.reshape(*tensor.shape[:2], -1)
         scratch = torch.empty_like(w_ROI)
         size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
-        squares = squares + _square_sums(w_ROI, size_R, scratch)
+        squares = squares + _square_sums(w_ROI, _scale_if_needed(size_R), scratch)
     return torch.as_tensor(squares).sqrt()
 
 
@@ -99,27 +114,30 @@ class LayerStats:
 
     def __init__(self, asymptotes_R2: Any | None = None, born_dead_RU: Any | None = None) -> None:
         self.examples = 0
-        self.h, self.z, self.delta = Moments(), Moments(), Moments()
+        self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
         self.born_dead_RU = born_dead_RU
         self.middle_R = self.reach_R = None
         if asymptotes_R2 is not None:
             self.middle_R = asymptotes_R2.mean(1).view(-1, 1, 1)
             self.reach_R = ((asymptotes_R2[:, 1] - asymptotes_R2[:, 0]) / 2 - ASYMPTOTE_MARGIN).view(-1, 1, 1)
 
-    def observe(self, z_RUB: Any, h_RUB: Any, delta_RUB: Any) -> None:
-        """Adds a chunk of examples. δ is of each example's own loss, not of the mean."""
+    def observe(self, z_RUB: Any, h_RUB: Any) -> None:
+        """Adds the outputs of a chunk of examples."""
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
+        self.h.add(h_RUB, scratch)
+        self._add("abs_h_RU", _abs_sums(h_RUB, scratch))
         self._add("zeros_RU", torch.eq(h_RUB, 0, out=scratch).sum(-1))
-        abs_h_RU, abs_delta_RU = _abs_sums(h_RUB, scratch), _abs_sums(delta_RUB, scratch)
-        self._add("abs_h_RU", abs_h_RU)
-        self._add("abs_delta_RU", abs_delta_RU)
-        self.h.add(h_RUB, abs_h_RU, scratch)
-        self.z.add(z_RUB, _abs_sums(z_RUB, scratch), scratch)
-        self.delta.add(delta_RUB, abs_delta_RU, scratch, centre=False)
         if self.middle_R is not None:
-            torch.sub(h_RUB, self.middle_R, out=scratch).abs_()
-            self._add("near_RU", torch.ge(scratch, self.reach_R, out=scratch).sum(-1))
+            torch.sub(h_RUB, self.middle_R.to(h_RUB.dtype), out=scratch).abs_()
+            self._add("near_RU", torch.ge(scratch, self.reach_R.to(h_RUB.dtype), out=scratch).sum(-1))
+        self.z.add(z_RUB, scratch)
+
+    def observe_delta(self, delta_RUB: Any) -> None:
+        """Adds δ of a chunk of examples: of each example's own loss, not of the mean."""
+        scratch = torch.empty_like(delta_RUB)
+        self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
+        self.delta.add(delta_RUB, scratch)
 
     def _add(self, name: str, value: Any) -> None:
         if (so_far := getattr(self, name, None)) is None:

@@ -213,16 +213,19 @@ class Trainer:
         gradients = [torch.zeros_like(p) for p in self.parameters]
         loss = right = torch.zeros((), dtype=torch.float64)
 
-        def seen(layer: int, z: Tensor, h: Tensor, delta: Tensor) -> None:
-            layers[layer].observe(z, h, delta)
+        def seen(layer: int, z: Tensor, h: Tensor) -> None:
+            layers[layer].observe(z, h)
+
+        def seen_delta(layer: int, delta: Tensor) -> None:
+            layers[layer].observe_delta(delta)
 
         for x_BI, y_B in _even_chunks(x, y, self._chunk()):
             x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
-            logits = networks.forward(x_1BI)
+            logits = networks.forward(x_1BI, seen)
             chunk_loss, chunk_right, delta = _loss(logits, y_B)
             loss, right = loss + chunk_loss, right + chunk_right
             _subtract_labels(delta, y_1B)
-            networks.observe(x_1BI, delta, gradients, seen)
+            networks.observe(x_1BI, delta, gradients, seen_delta)
         for layer, stats in enumerate(layers):
             weights = networks.weights_of(layer, self.parameters)
             stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)

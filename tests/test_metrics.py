@@ -186,7 +186,8 @@ def test_moments_neither_underflow_nor_overflow_in_float32(scale):
     x = torch.randn(2, 5, 100, generator=generator)
     stats = LayerStats()
     for part in (x * scale).split(40, dim=2):
-        stats.observe(part, part, part)
+        stats.observe(part, part)
+        stats.observe_delta(part)
     np.testing.assert_allclose(stats.h.std_R, x.double().std((1, 2), correction=0) * scale, rtol=1e-5)
     np.testing.assert_allclose(METRICS["delta_norm"].compute(stats), x.double().square().sum(1).mean(1).sqrt() * scale, rtol=1e-5)
 
@@ -195,7 +196,8 @@ def test_std_survives_a_large_mean():
     x = 1000 + 0.1 * torch.randn(1, 4, 200, generator=torch.Generator().manual_seed(1))
     stats = LayerStats()
     for part in x.split(50, dim=2):
-        stats.observe(part, part, part)
+        stats.observe(part, part)
+        stats.observe_delta(part)
     np.testing.assert_allclose(stats.z.std_R, x.double().std((1, 2), correction=0), rtol=1e-3)
 
 

@@ -22,7 +22,8 @@ from actbench.models.elementwise import LayerActivation, gain_of
 from actbench.rng import stream
 from actbench.spec import Pack, RunSpec
 
-Observe = Callable[[int, Tensor, Tensor, Tensor], None]
+SeenForward = Callable[[int, Tensor, Tensor], None]
+SeenBackward = Callable[[int, Tensor], None]
 
 
 class StackedMLP:
@@ -65,8 +66,11 @@ class StackedMLP:
         extra = [tensors[2 * (self.depth + 1)]] if layer == 0 and self.fixed_weights else []
         return [tensors[layer], *extra]
 
-    def forward(self, x_GBI: Tensor) -> Tensor:
-        """Logits [R, C, B]. The batch of a group is shared by its R/G networks."""
+    def forward(self, x_GBI: Tensor, seen: SeenForward | None = None) -> Tensor:
+        """Logits [R, C, B]. The batch of a group is shared by its R/G networks.
+
+        Calls ``seen(layer, z, h)`` for every hidden layer as soon as it is there, while it is in the cache.
+        """
         groups, batch, features = x_GBI.shape
         self.z, self.h = [], []
         h = None
@@ -85,6 +89,8 @@ class StackedMLP:
             h = self.activations[layer].forward(z)
             self.z.append(z)
             self.h.append(h)
+            if seen is not None:
+                seen(layer, z, h)
         raise AssertionError("unreachable: the output layer returns")
 
     def backward(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], *, add: bool) -> None:
@@ -95,11 +101,11 @@ class StackedMLP:
         """
         self._backward(x_GBI, delta_RCB, into, add, None)
 
-    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: Observe) -> None:
-        """Like ``backward`` with ``add``; calls ``seen(layer, z, h, δ)`` for every hidden layer, last first."""
+    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward) -> None:
+        """Like ``backward`` with ``add``; calls ``seen(layer, δ)`` for every hidden layer, last first."""
         self._backward(x_GBI, delta_RCB, into, True, seen)
 
-    def _backward(self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, seen: Observe | None) -> None:
+    def _backward(self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, seen: SeenBackward | None) -> None:
         layers = self.depth + 1
         rest = 2 * layers + len(self.fixed_weights)
         in_weights, in_biases, in_fixed, in_rest = into[:layers], into[layers : 2 * layers], into[2 * layers : rest], into[rest:]
@@ -127,7 +133,7 @@ class StackedMLP:
                 if gradients:
                     in_rest = self._keep_rest(gradients, in_rest, add)
                 if seen is not None:
-                    seen(layer - 1, self.z[layer - 1], self.h[layer - 1], delta)
+                    seen(layer - 1, delta)
 
     @staticmethod
     def _keep_rest(gradients: list[Tensor], in_rest: list[Tensor], add: bool) -> list[Tensor]:
