@@ -31,7 +31,7 @@ class Moments:
         self.total_R: Any = 0.0
         self.square_R: Any = 0.0  # of what was centred
         self.centred = centre
-        self.centre_R: Any = None
+        self.centre_R: Any = 0.0
         self.scale_R: Any = None  # None: as they are
 
     def add(self, x_RUB: Any, scratch: Any) -> None:
@@ -116,7 +116,8 @@ class LayerStats:
         self.examples = 0
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
         self.born_dead_RU = born_dead_RU
-        self.middle_R = self.reach_R = None
+        self.middle_R: Any = None
+        self.reach_R: Any = None
         if asymptotes_R2 is not None:
             self.middle_R = asymptotes_R2.mean(1).view(-1, 1, 1)
             self.reach_R = ((asymptotes_R2[:, 1] - asymptotes_R2[:, 0]) / 2 - ASYMPTOTE_MARGIN).view(-1, 1, 1)
