@@ -31,6 +31,8 @@ class Activation:
         settings: its settings (fields of RunSpec) and their defaults.
         trained: the settings that are where a trained parameter starts, one per unit.
         asymptotes: (low, high) of a bounded activation, else None.
+        units: ``(**settings) -> (pre, out)``: how many pre-activations and outputs there are per unit of ``width``, of an
+            activation that changes shapes; its ``forward`` sees units in dimension 2 of [S, K, units, …].
     """
 
     formula: str
@@ -41,6 +43,7 @@ class Activation:
     settings: Mapping[str, float] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
     asymptotes: tuple[float, float] | None = None
+    units: Callable[..., tuple[int, int]] | None = None
 
 
 def _aten() -> Any:
@@ -163,6 +166,17 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z: torch.clamp_max(z, 0),
         lambda dh, z, h: _aten().threshold_backward.grad_input(dh, -h, 0, grad_input=dh),
     ),
+    "maxout": Activation(
+        "max over a unit's pieces z₁ … z_k, each linear in its inputs (k = pieces)", "1 for the largest piece, else 0",
+        "Goodfellow et al. 2013",
+        lambda z, pieces: z.unflatten(2, (-1, int(pieces))).max(3).values,
+        settings={"pieces": 2}, units=lambda pieces: (int(pieces), 1),
+    ),
+    "crelu": Activation(
+        "max(z, 0) and max(−z, 0): two outputs", "1 if z > 0 else 0, and −1 if z < 0 else 0", "Shang et al. 2016",
+        lambda z: torch.relu(torch.cat([z, -z], 2)),
+        units=lambda: (1, 2),
+    ),
 }  # fmt: skip
 
 
@@ -176,6 +190,13 @@ def settings_of(name: str) -> Mapping[str, float]:
     return {} if is_dotted(name) else ACTIVATIONS[name].settings
 
 
+def units_of(name: str, settings: Mapping[str, float] | None = None) -> tuple[int, int]:
+    """(pre-activations, outputs) per unit of width: (1, 1) of an elementwise activation."""
+    if is_dotted(name) or (units := ACTIVATIONS[name].units) is None:
+        return 1, 1
+    return units(**(ACTIVATIONS[name].settings if settings is None else settings))
+
+
 @cache
 def gain(name: str, settings: tuple[tuple[str, float], ...] = ()) -> float:
     """1/√E[φ(ξ)²], ξ ~ N(0, 1): the factor on a weight's standard deviation 1/√fan_in that keeps E[z²] from layer to layer.
@@ -187,9 +208,20 @@ def gain(name: str, settings: tuple[tuple[str, float], ...] = ()) -> float:
         settings: its settings as sorted pairs; left-out ones take their defaults.
     """
     entry = ACTIVATIONS[name]
+    if entry.units is not None:
+        return _gain_of_shape_changing(entry, {**entry.settings, **dict(settings)})
     z = torch.linspace(-12, 12, 24001, dtype=torch.float64)
     h = entry.forward(z, **{**entry.settings, **dict(settings)})
     return gain_of_values(z, h, name)
+
+
+def _gain_of_shape_changing(entry: Activation, settings: dict[str, float]) -> float:
+    """For crelu, 1/√E[h²] over its outputs; for maxout the same of the largest of k independent ξ: its density is k·Φᵏ⁻¹·φ."""
+    z = torch.linspace(-12, 12, 24001, dtype=torch.float64)
+    if "pieces" in settings:
+        k = int(settings["pieces"])
+        return gain_of_values(z, z * (k * torch.special.ndtr(z) ** (k - 1)).sqrt(), "maxout")
+    return gain_of_values(z, entry.forward(z.view(1, 1, 1, -1)).square().mean(2).sqrt().flatten(), "crelu")
 
 
 def gain_of_values(z: Any, h: Any, name: str) -> float:

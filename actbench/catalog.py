@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actbench.activations import ACTIVATIONS, is_dotted
+from actbench.architecture import MODELS
 from actbench.datasets import DATASETS
 from actbench.errors import UserError, unknown
 from actbench.inits import INITS
-from actbench.metrics import DELTA_NORM_RATIO, METRICS
+from actbench.metrics import METRICS, OF_NETWORK
 from actbench.optim import OPTIMIZERS
 from actbench.plot import braille_plot
 from actbench.spec import SETTINGS
 from actbench.study import load_study, study_names
-
-MODELS = {"mlp": "multilayer perceptron: depth hidden layers of width units, then a linear output layer"}
 
 
 def _studies() -> dict[str, str]:
@@ -41,7 +40,10 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "models": lambda: dict(MODELS),
     "datasets": lambda: {name: entry.summary for name, entry in DATASETS.items()},
     "optimizers": lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()},
-    "metrics": lambda: {**{name: m.summary for name, m in METRICS.items()}, "delta_norm_ratio": DELTA_NORM_RATIO},
+    "metrics": lambda: {
+        **{name: m.summary for name, m in METRICS.items()},
+        **{name: told for name, (told, _) in OF_NETWORK.items()},
+    },
     "studies": _studies,
     "settings": lambda: {name: setting_line(name) for name in SETTINGS},
 }
@@ -78,7 +80,10 @@ def _activation(name: str) -> list[str]:
     from actbench.activations import gain
 
     lines.append(f"  init gain 1/√E[h(ξ)²], ξ ~ N(0, 1): {gain(name):.6g}")
-    return [*lines, *_curves(lambda z: entry.forward(z, **entry.settings))]
+    if entry.units is None:
+        return [*lines, *_curves(lambda z: entry.forward(z, **entry.settings))]
+    pre, out = entry.units(**entry.settings)
+    return [*lines, f"  {pre} pre-activations and {out} outputs per unit of width: its curve is not one of a single z"]
 
 
 def _own_activation(name: str) -> list[str]:
@@ -123,8 +128,8 @@ def _dataset(name: str) -> list[str]:
 
 
 def _metric(name: str) -> list[str]:
-    if name == "delta_norm_ratio":
-        return [f"metric {name}", f"  {DELTA_NORM_RATIO}", "  source  Schoenholz 2017"]
+    if name in OF_NETWORK:
+        return [f"metric {name}", f"  {OF_NETWORK[name][0]}", "  network only", f"  source  {OF_NETWORK[name][1]}"]
     metric = METRICS[name]
     over = {"units": "the mean over all hidden units", "norm": "the root of the sum of squares over hidden layers",
             "ratio": "the norms taken over all hidden layers", "layer": "per layer only"}  # fmt: skip

@@ -21,7 +21,21 @@ from actbench.paths import user_path
 from actbench.rng import stream
 
 MOST_CLASSES = 100_000
+MOST_CHANNELS = 4
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan must know of a data set: input features, classes, training and test examples, bytes per input value,
+    and for images (height, width, channels)."""
+
+    features: int
+    classes: int
+    train: int
+    test: int
+    input_bytes: int = 1
+    image: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Data:
         x_train, x_test: [N, features], uint8 or float32.
         y_train, y_test: [N], int64 class numbers from 0.
         classes: how many classes there are.
+        image: (height, width, channels) where examples are images; their features are in that order.
     """
 
     name: str
@@ -40,6 +55,13 @@ class Data:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int
+    image: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Its sizes."""
+        x = self.x_train
+        return Shape(x.shape[1], self.classes, len(x), len(self.x_test), x.dtype.itemsize, self.image)
 
     @cached_property
     def checksum(self) -> str:
@@ -82,9 +104,20 @@ class Data:
         # processors multiply rows of whole groups faster, and one input must be left
         return fixed[: min(len(fixed), len(same) - 1) // 16 * 16]
 
-    def probe(self, size: int) -> np.ndarray:
-        """Indices of the probe set: a fixed draw of training examples, the smaller sets being parts of the larger."""
-        return stream(0, "probe").permutation(len(self.x_train))[:size]
+    def subset(self, size: int | None) -> np.ndarray | None:
+        """Indices of ``size`` training examples, a fixed draw, smaller ones being parts of larger; None for all."""
+        if size is None or size >= len(self.x_train):
+            return None
+        return np.sort(stream(0, "subset").permutation(len(self.x_train))[:size])
+
+    def probe(self, size: int, among: int | None = None) -> np.ndarray:
+        """Indices of the probe set: a fixed draw of training examples, the smaller sets being parts of the larger.
+
+        Args:
+            size: how many.
+            among: how many training examples there are (default: all).
+        """
+        return stream(0, "probe").permutation(among or len(self.x_train))[:size]
 
 
 def _range(x: np.ndarray) -> tuple[float, float]:
@@ -113,12 +146,14 @@ def _gaussian(data_dir: Path, download: bool) -> Data:
     for split, size in sizes.items():
         arrays[f"x_{split}"] = rng.standard_normal((size, 784), dtype=np.float32)
         arrays[f"y_{split}"] = rng.integers(0, 10, size)
-    return Data("gaussian", **arrays, classes=10)
+    return Data("gaussian", **arrays, classes=10, image=(28, 28, 1))
 
 
 def _torchvision(name: str, class_name: str) -> Callable[[Path, bool], Data]:
     def load(data_dir: Path, download: bool) -> Data:
-        return _load_torchvision(name, class_name, data_dir, download)
+        from actbench.downloads import load_torchvision
+
+        return _checked(name, load_torchvision(name, class_name, data_dir, download))
 
     return load
 
@@ -213,7 +248,19 @@ def read_npz(path: Path, name: str) -> Data:
     return _checked(name, arrays)
 
 
+def _as_image(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int] | None]:
+    """Examples with channels last, and their (height, width, channels); None where they are not images."""
+    if x.ndim == 3:
+        return x, (x.shape[1], x.shape[2], 1)
+    if x.ndim == 4 and x.shape[3] <= MOST_CHANNELS:
+        return x, x.shape[1:]
+    if x.ndim == 4 and x.shape[1] <= MOST_CHANNELS:
+        return x.transpose(0, 2, 3, 1), (x.shape[2], x.shape[3], x.shape[1])
+    return x, None
+
+
 def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
+    images = set()
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.ndim < 2 or len(x) == 0 or x[0].size == 0:
@@ -231,6 +278,8 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
                 x = x.astype(np.float32)
             if not np.isfinite(x).all():
                 raise UserError(f"dataset: '{name}': x_{split} has values that are NaN, infinite or beyond float32")
+        x, image = _as_image(x)
+        images.add(image)
         arrays[f"x_{split}"] = np.ascontiguousarray(x.reshape(len(x), -1))
         arrays[f"y_{split}"] = y.astype(np.int64)
     train, test = arrays["x_train"].shape[1], arrays["x_test"].shape[1]
@@ -239,47 +288,6 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
     if arrays["x_train"].dtype != arrays["x_test"].dtype:
         raise UserError(f"dataset: '{name}': x_train and x_test are of different types")
     classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-    return Data(name, **arrays, classes=max(classes, 2))
-
-
-def _load_torchvision(name: str, class_name: str, data_dir: Path, download: bool) -> Data:
-    try:
-        from torchvision import datasets as vision
-    except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
-        raise UserError(
-            f"dataset '{name}' needs a torchvision that fits the installed torch ({error}); "
-            "install a pair: pip install --upgrade torch torchvision"
-        ) from error
-    maker = getattr(vision, class_name)
-
-    def both(fetch: bool) -> list[Any]:
-        if class_name == "SVHN":
-            return [maker(str(data_dir), split=split, download=fetch) for split in ("train", "test")]
-        return [maker(str(data_dir), train=train, download=fetch) for train in (True, False)]
-
-    try:
-        splits = both(False)
-    except (RuntimeError, OSError, ValueError) as missing:
-        if not download:
-            raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}") from missing
-        splits = _download(name, data_dir, lambda: both(True))
-    arrays: dict[str, np.ndarray] = {}
-    for split, part in zip(("train", "test"), splits, strict=True):
-        labels = part.labels if class_name == "SVHN" else part.targets
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(part.data), np.asarray(labels)
-    return _checked(name, arrays)
-
-
-def _download(name: str, data_dir: Path, fetch: Callable[[], list[Any]]) -> list[Any]:
-    from filelock import FileLock
-
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{name}.lock"):  # a second process waits, then finds the files there
-            return fetch()
-    except Exception as error:  # torchvision raises whatever its downloads ran into
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"dataset '{name}' could not be downloaded to '{data_dir}' ({reason}); fetch it on a machine with a network "
-            f"(actbench data {name}) and name its folder with --data-dir"
-        ) from error
+    if len(images) > 1:
+        raise UserError(f"dataset: '{name}': x_train and x_test are of different shapes")
+    return Data(name, **arrays, classes=max(classes, 2), image=images.pop())

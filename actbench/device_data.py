@@ -36,6 +36,7 @@ class DeviceData:
 
     Attributes:
         features: all inputs, fixed ones too.
+        shape: the data set's, whole.
         fixed: inputs that are left out of x, or None.
         probe_x, probe_y: the probe set, [P, I] scaled and [P].
         test_x, test_y: the test split.
@@ -45,19 +46,24 @@ class DeviceData:
         self.data, self.device = data, device
         self.dtype: torch.dtype = getattr(torch, spec.dtype)
         self._shift, self._factor = data.scaling(spec.input_scaling)
+        chosen = data.subset(spec.train_size)
         self.features = data.x_train.shape[1]
-        self.fixed, varying = None, np.setdiff1d(np.arange(self.features), data.fixed_columns)
-        if len(data.fixed_columns):
-            values = self.scale(torch.from_numpy(data.x_train[0, data.fixed_columns]).to(device))
-            kept, left_out = (torch.from_numpy(columns).to(device) for columns in (varying, data.fixed_columns))
-            self.fixed = FixedInputs(kept, left_out, values)
+        # other models read the positions of inputs, or give them back
+        left_out = data.fixed_columns if spec.model == "mlp" else data.fixed_columns[:0]
+        varying = np.setdiff1d(np.arange(self.features), left_out)
+        self.fixed = None
+        if len(left_out):
+            values = self.scale(torch.from_numpy(data.x_train[0, left_out]).to(device))
+            kept, dropped = (torch.from_numpy(columns).to(device) for columns in (varying, left_out))
+            self.fixed = FixedInputs(kept, dropped, values)
         x_train, x_test = (np.ascontiguousarray(x[:, varying]) if self.fixed else x for x in (data.x_train, data.x_test))
-        self.x = torch.from_numpy(x_train).to(device)
-        self.y = torch.from_numpy(data.y_train).to(device)
-        probe = torch.from_numpy(data.probe(spec.probe_size)).to(device)
+        self.x = torch.from_numpy(x_train if chosen is None else x_train[chosen]).to(device)
+        self.y = torch.from_numpy(data.y_train if chosen is None else data.y_train[chosen]).to(device)
+        probe = torch.from_numpy(data.probe(spec.probe_size, len(self.y))).to(device)
         self.probe_x, self.probe_y = self.scale(self.x[probe]), self.y[probe]
         self.test_x = self.scale(torch.from_numpy(x_test).to(device))
         self.test_y = torch.from_numpy(data.y_test).to(device)
+        self.shape = data.shape
 
     def __len__(self) -> int:
         return len(self.y)
@@ -76,3 +82,8 @@ class DeviceData:
         flat = index_SB.reshape(-1)
         x = self.scale(self.x.index_select(0, flat)).view(*index_SB.shape, -1)
         return x, self.y.index_select(0, flat).view(index_SB.shape)
+
+    def corrupted(self, x_SBI: Tensor, seeds: tuple[int, ...], step: int, share: float) -> Tensor:
+        """x with a share of its values set to 0, which ones depending on the seed and the step alone."""
+        draws = [stream(seed, "corruption", step).random(x_SBI.shape[1:], dtype=np.float32) for seed in seeds]
+        return x_SBI * torch.from_numpy(np.stack(draws) >= share).to(self.device)

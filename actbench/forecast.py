@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from actbench.architecture import architecture
+from actbench.datasets import Shape
 from actbench.device_data import DeviceData
 from actbench.machine import cpu_count, fast_matmul, process_memory
-from actbench.plan import Shape, data_bytes, pack_bytes, step_flop
+from actbench.plan import data_bytes, pack_bytes
 from actbench.run import Prepared
-from actbench.spec import Pack, RunSpec
+from actbench.schedule import evaluation_steps, examples
+from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 from actbench.train import Trainer
 
 MOST_KINDS = 6
@@ -40,7 +43,7 @@ def forecast(prepared: Prepared, packs: list[Pack], workers: int | None) -> Fore
     kinds: dict[tuple, list[Pack]] = {}
     for pack in packs:
         spec = pack.shared
-        key = (spec.dataset, spec.depth, spec.width, spec.batch_size, spec.optimizer, spec.dtype, len(pack.seeds) > 1)
+        key = (*(getattr(spec, name) for name in SETTINGS if name not in STACKED), len(pack.seeds) > 1)
         kinds.setdefault(key, []).append(pack)
     # the costliest kinds are timed; the others are scaled by their arithmetic
     costly = sorted(kinds.values(), key=lambda some: -sum(_work(p, prepared) for p in some))
@@ -56,29 +59,33 @@ def forecast(prepared: Prepared, packs: list[Pack], workers: int | None) -> Fore
             seconds += work * timed_seconds / timed_work
     shapes = prepared.shapes
     largest = sorted((pack_bytes(pack, shapes[pack.shared.dataset]) for pack in packs), reverse=True)[:workers]
-    held = {(p.shared.dataset, p.shared.input_scaling, p.shared.dtype, p.shared.probe_size): p.shared for p in packs}
+    held = {
+        (p.shared.dataset, p.shared.input_scaling, p.shared.dtype, p.shared.probe_size, p.shared.train_size): p.shared
+        for p in packs
+    }
     data = sum(data_bytes(spec, shapes[spec.dataset]) for spec in held.values())
-    rows = sum(len(pack) * _row_bytes(pack.shared) for pack in packs)
+    rows = sum(len(pack) * _row_bytes(pack.shared, shapes[pack.shared.dataset]) for pack in packs)
     # this process has loaded what a worker loads, torch above all; the run's own process is light
     processes = LIGHT_PROCESS + workers * base if device == "cpu" else base
     memory = processes + sum(largest) + workers * data + rows
     return Forecast(sum(map(len, packs)), len(packs), START_SECONDS + seconds / workers if packs else 0.0, memory)
 
 
-def _row_bytes(spec: RunSpec) -> float:
-    return 1_500 + len(spec.evaluated_epochs) * (300 + 300 * spec.depth)
+def _row_bytes(spec: RunSpec, shape: Shape) -> float:
+    return 1_500 + len(evaluation_steps(spec, shape.train)) * (300 + 300 * spec.depth)
 
 
 def _work(pack: Pack, prepared: Prepared) -> float:
     """Arithmetic of a pack: its training, and its evaluations in steps of the same cost an example."""
     spec = pack.shared
     shape = prepared.shapes[spec.dataset]
-    examples = spec.epochs * shape.train + len(spec.evaluated_epochs) * _evaluated_examples(spec, shape)
-    return len(pack) * step_flop(spec, shape) / min(spec.batch_size, shape.train) * examples
+    seen: float = spec.epochs * examples(spec, shape.train)
+    seen += len(evaluation_steps(spec, shape.train)) * _evaluated_examples(spec, shape)
+    return len(pack) * architecture(spec, shape).flop * seen
 
 
 def _evaluated_examples(spec: RunSpec, shape: Shape) -> float:
-    return min(spec.probe_size, shape.train) + 0.5 * shape.test
+    return min(spec.probe_size, examples(spec, shape.train)) + 0.5 * shape.test
 
 
 def _time_pack(pack: Pack, prepared: Prepared, workers: int) -> float:
@@ -123,4 +130,4 @@ def _time_alone(pack: Pack, data: DeviceData) -> float:
     began = time.perf_counter()
     trainer.evaluate(0)
     evaluation = time.perf_counter() - began
-    return setup + SETUP_SECONDS + step * spec.epochs * len(order) + evaluation * len(spec.evaluated_epochs)
+    return setup + SETUP_SECONDS + step * spec.epochs * len(order) + evaluation * len(trainer.evaluated)

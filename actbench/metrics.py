@@ -1,7 +1,9 @@
 """The tables of metrics, as functions of statistics that are gathered from recorded tensors of any network.
 
-A *unit* is a neuron; z is its pre-activation, h its output, δ = ∂loss_i/∂z with loss_i the loss of example i. Every
-metric is taken over the probe set. Shapes: R networks, U units of a layer, B examples of a chunk, L layers.
+A *unit* is a neuron, or a channel over all positions, or a recurrent unit over all time steps; z is its pre-activation, h
+its output, δ = ∂loss_i/∂z with loss_i the loss of example i. Every metric is taken over the probe set; where an activation
+changes shapes, metrics of z and δ are over pre-activations, those of h over outputs. Shapes: R networks, U units of a layer,
+B values of a unit in a chunk (examples × positions), L layers.
 A metric that cannot be computed is NaN, an empty field in the tables.
 """
 
@@ -95,10 +97,11 @@ class LayerStats:
     """Sums over the probe set for one hidden layer, gathered chunk by chunk.
 
     Attributes:
-        examples: how many examples were observed.
-        zeros_RU, near_RU: examples with h exactly 0; with h within 1e-3 of an asymptote.
-        abs_h_RU, abs_delta_RU: sums of |h| and |δ| over examples.
-        h, z, delta: their moments over units and examples.
+        examples: how many values of each unit were observed: examples, times positions.
+        with_delta: how many examples' δ were observed.
+        zeros_RU, near_RU: values with h exactly 0; with h within 1e-3 of an asymptote.
+        abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
+        h, z, delta: their moments over units, examples and positions.
         born_dead_RU: which units were dead at epoch 0 (None at epoch 0 itself).
         grad_norm_R, update_norm_R, weight_norm_R: L2 norms of ∂(mean loss)/∂W, of the last update of W (NaN before
             any), of W.
@@ -113,7 +116,7 @@ class LayerStats:
     weight_norm_R: Any
 
     def __init__(self, asymptotes_R2: Any | None = None, born_dead_RU: Any | None = None) -> None:
-        self.examples = 0
+        self.examples = self.with_delta = 0
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
         self.born_dead_RU = born_dead_RU
         self.middle_R: Any = None
@@ -132,10 +135,11 @@ class LayerStats:
         if self.middle_R is not None:
             torch.sub(h_RUB, self.middle_R.to(h_RUB.dtype), out=scratch).abs_()
             self._add("near_RU", torch.ge(scratch, self.reach_R.to(h_RUB.dtype), out=scratch).sum(-1))
-        self.z.add(z_RUB, scratch)
+        self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
 
-    def observe_delta(self, delta_RUB: Any) -> None:
-        """Adds δ of a chunk of examples: of each example's own loss, not of the mean."""
+    def observe_delta(self, delta_RUB: Any, examples: int) -> None:
+        """Adds δ of a chunk of so many examples: of each example's own loss, not of the mean."""
+        self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
         self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
         self.delta.add(delta_RUB, scratch)
@@ -242,8 +246,8 @@ METRICS: dict[str, Metric] = {
         "Glorot & Bengio 2010", "norm", lambda s: s.grad_norm_R,
     ),
     "delta_norm": Metric(
-        "root mean square over examples of the L2 norm over units of ∂loss_i/∂z", "Schoenholz 2017", "layer",
-        lambda s: (s.delta.square_R / s.examples).sqrt(),
+        "root mean square over examples of the L2 norm, over units (and positions), of ∂loss_i/∂z", "Schoenholz 2017", "layer",
+        lambda s: (s.delta.square_R / s.with_delta).sqrt(),
     ),
     "update_ratio": Metric(
         "L2 norm of the last update of W over the L2 norm of W", "Karpathy's rule of thumb (about 1e-3)", "ratio",
@@ -255,8 +259,13 @@ LAYER_COLUMNS = ("units", *METRICS)
 NETWORK_METRICS = (
     *(name for name, metric in METRICS.items() if metric.over != "layer"),
     "delta_norm_ratio",
+    "code_sparsity",
 )
-DELTA_NORM_RATIO = "delta_norm of layer 1 over that of the last hidden layer: below 1 it vanishes, above 1 it explodes"
+OF_NETWORK = {
+    "delta_norm_ratio": ("delta_norm of layer 1 over that of the last hidden layer: below 1 it vanishes, above 1 it explodes",
+                         "Schoenholz 2017"),
+    "code_sparsity": ("of an autoencoder: sparsity of its code, the middle hidden layer", "Hurley & Rickard 2009"),
+}  # fmt: skip
 
 
 def layer_values(stats: LayerStats) -> dict[str, Any]:

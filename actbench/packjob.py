@@ -15,6 +15,7 @@ import torch
 from actbench.datasets import Data, load_dataset
 from actbench.device_data import DeviceData
 from actbench.events import Failed, Finished, Progress
+from actbench.schedule import evaluation_steps
 from actbench.spec import Pack, RunSpec
 from actbench.tables import rows_of
 from actbench.train import Evaluation, Interrupted, train
@@ -42,7 +43,7 @@ class PackJob:
         """Trains a pack; emits Progress at every evaluation, then Finished or Failed, or nothing if stopped."""
 
         def on_evaluation(evaluation: Evaluation) -> None:
-            emit(Progress(len(pack) / len(pack.shared.evaluated_epochs)))
+            emit(Progress(len(pack) / self._evaluations(pack.shared)))
 
         try:
             measured = train(pack, self._data_for(pack.shared), on_evaluation=on_evaluation, stopped=stopped)
@@ -56,8 +57,11 @@ class PackJob:
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()
 
+    def _evaluations(self, spec: RunSpec) -> int:
+        return len(evaluation_steps(spec, self._data_for(spec).shape.train))
+
     def _data_for(self, spec: RunSpec) -> DeviceData:
-        key = (spec.dataset, spec.input_scaling, spec.dtype, spec.probe_size)
+        key = (spec.dataset, spec.input_scaling, spec.dtype, spec.probe_size, spec.train_size, spec.model == "mlp")
         with self._lock:
             if spec.dataset not in self.loaded:
                 self.loaded[spec.dataset] = load_dataset(spec.dataset, self.data_dir, download=False)

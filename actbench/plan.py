@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from actbench.architecture import activation_units, architecture
+from actbench.datasets import Shape
+from actbench.schedule import evaluation_steps, examples
 from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 
 # What a pack's training step should cost at least, so that starting operations is not what takes the time, and about at
@@ -20,38 +22,38 @@ MAX_NETWORKS = 4096
 PACK_BYTES = 2**30
 
 _KEY = tuple(name for name in SETTINGS if name not in STACKED)
+# whether there is any decides which operations a step takes, so that networks with and without are not mixed
+_SWITCHES = ("momentum", "weight_decay", "weight_l1", "activation_l1", "dropout", "grad_clip")
 _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
+STACKED_CHANNELS = 2  # up to which stacked convolutions are the faster ones on a CPU
+CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
+BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a plan must know of a data set: input features, classes, training, test examples, bytes per input value."""
-
-    features: int
-    classes: int
-    train: int
-    test: int
-    input_bytes: int = 1
 
 
 def uses_plain_sgd(spec: RunSpec) -> bool:
     """Whether a step is w ← w − lr·gradient and nothing else, which needs no gradient in memory."""
-    return spec.optimizer == "sgd" and not spec.momentum and not spec.weight_decay
+    return spec.optimizer == "sgd" and not any(
+        getattr(spec, name) for name in ("momentum", "weight_decay", "weight_l1", "grad_clip")
+    )
 
 
-def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: int = 1) -> list[Pack]:
+def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: int = 1, *, on_gpu: bool = False) -> list[Pack]:
     """Groups networks into packs of S seeds × K variants.
 
     Args:
         specs: distinct networks, in the study's order.
         shapes: the shape of every data set they name.
         at_least: how many packs a group of networks that fit together is cut into, if it has as many networks.
+        on_gpu: whether they will train there, which decides how many convolutional networks a pack holds.
     """
     groups: dict[tuple, dict[tuple, list[RunSpec]]] = {}
     for spec in specs:
-        # whether there is momentum or decay decides which operations a step takes, so they are not mixed
-        key = (*(getattr(spec, name) for name in _KEY), bool(spec.momentum), bool(spec.weight_decay), spec.nesterov)
+        key = (
+            *(getattr(spec, name) for name in _KEY),
+            *(bool(getattr(spec, name)) for name in _SWITCHES),
+            activation_units(spec),
+        )
         variant = tuple(getattr(spec, name) for name in _VARIANT)
         groups.setdefault(key, {}).setdefault(variant, []).append(spec)
     packs: list[Pack] = []
@@ -61,7 +63,7 @@ def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: 
             rectangles.setdefault(tuple(spec.seed for spec in of_variant), []).append(of_variant)
         for seeds, rows in rectangles.items():
             rows.sort(key=lambda row: (row[0].activation, *_blank_first(row[0])))
-            most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset])
+            most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset], on_gpu=on_gpu)
             packs.extend(_cut(seeds, rows, min(most, -(-len(seeds) * len(rows) // at_least))))
     return packs
 
@@ -84,8 +86,10 @@ def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
     return [items[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
-def networks_per_pack(spec: RunSpec, shape: Shape) -> int:
+def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a pack should hold."""
+    if spec.model in ("cnn", "resnet") and not on_gpu and spec.width > STACKED_CHANNELS:
+        return 1  # one after another in channels_last: grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
     target = max(STEP_FLOP, STEP_FLOP_PER_LAYER * (spec.depth + 1))
     by_work = round(target / step_flop(spec, shape))
     by_memory = int(PACK_BYTES / network_bytes(spec, shape))
@@ -94,28 +98,32 @@ def networks_per_pack(spec: RunSpec, shape: Shape) -> int:
 
 def step_flop(spec: RunSpec, shape: Shape) -> float:
     """Floating-point operations of one training step of one network: forward, both products of backward."""
-    inner = (spec.depth - 1) * spec.width**2 + spec.width * shape.classes
-    return 2.0 * min(spec.batch_size, shape.train) * (2 * shape.features * spec.width + 3 * inner)
+    return min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).flop
 
 
-def parameter_count(spec: RunSpec, shape: Shape) -> int:
-    """Weights and biases of one network."""
-    sizes = [shape.features, *[spec.width] * spec.depth, shape.classes]
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+def chunk_examples(spec: RunSpec, shape: Shape, networks: int) -> int:
+    """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
+    return max(16, min(1024, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:
     """Memory that one more network takes in a pack, at its peak, in bytes."""
     item = 8 if spec.dtype == "float64" else 4
-    largest = max(shape.features * spec.width, spec.width**2 * (spec.depth > 1), spec.width * shape.classes)
+    sizes = architecture(spec, shape)
+    largest = max(*(layer.weights for layer in sizes.layers), sizes.last_inputs * sizes.outputs)
     # the weights, the gradient of an evaluation, the weights before the last update, a difference of two
-    parameters = 3 * parameter_count(spec, shape) + largest
+    parameters = 3 * sizes.parameters(spec) + largest
     if not uses_plain_sgd(spec):
         states = OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)
-        parameters += (1 + states) * parameter_count(spec, shape)
-    batch = max(min(spec.batch_size, shape.train), 64)
-    activations = (2 * spec.depth + 6) * spec.width * batch + 6 * shape.classes * batch
-    statistics = 8 * 8 * spec.width * spec.depth + 8 * 20 * spec.depth * (spec.epochs + 1)
+        parameters += (1 + states) * sizes.parameters(spec)
+    batch = max(
+        min(spec.batch_size, examples(spec, shape.train)), chunk_examples(spec, shape, 1) if spec.model not in BY_HAND else 64
+    )
+    # what autograd keeps for its backward pass, and what that pass makes
+    copies = (1 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
+    activations = (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs) * batch
+    units = sum(layer.units for layer in sizes.layers)
+    statistics = 8 * 8 * units + 8 * 20 * spec.depth * len(evaluation_steps(spec, shape.train))
     noise = 3 * 8 * largest  # float64 noise, once per seed
     return item * (parameters + activations) + statistics + noise
 
@@ -123,7 +131,7 @@ def network_bytes(spec: RunSpec, shape: Shape) -> float:
 def pack_bytes(pack: Pack, shape: Shape) -> float:
     """Memory of a pack at its peak, in bytes: its networks, and the batch that they share."""
     spec = pack.shared
-    batch = min(spec.batch_size, shape.train) * shape.features * (8 if spec.dtype == "float64" else 4)
+    batch = min(spec.batch_size, examples(spec, shape.train)) * shape.features * (8 if spec.dtype == "float64" else 4)
     order = 8 * shape.train * 2
     return len(pack) * network_bytes(spec, shape) + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
 

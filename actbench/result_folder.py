@@ -12,7 +12,7 @@ from actbench.errors import UserError
 from actbench.spec import SETTINGS
 from actbench.tables import COLUMNS, HEADERS, TABLES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ".actbench-parts"
 FINISHED = ("completed", "diverged")
 # every other column holds a number or nothing
@@ -86,15 +86,14 @@ def check_whole(folder: Path, tables: Tables, *, orphans: bool = True) -> None:
         orphans: whether rows without a network are an error; while parts wait to be merged they may be there.
     """
     remedy = "nothing was changed; set the folder aside with --fresh, or name another --out"
-    place = {name: COLUMNS["runs"].index(name) for name in ("status", "epochs", "eval_every", "depth")}
+    place = {name: COLUMNS["runs"].index(name) for name in ("status", "evaluations", "depth")}
     for run_id, (line, *more) in tables["runs"].items():
         fields = fields_of(line)
         if more:
             raise UserError(f"'{folder / 'runs.csv'}' has network {run_id} twice; {remedy}")
         if fields[place["status"]] not in FINISHED:
             continue
-        epochs, every, depth = (int(fields[place[name]]) for name in ("epochs", "eval_every", "depth"))
-        evaluations = len(range(0, epochs, max(every, 1))) + 1
+        evaluations, depth = (int(float(fields[place[name]] or 0)) for name in ("evaluations", "depth"))
         for table, rows in (("history", evaluations), ("layers", evaluations * depth)):
             if len(tables[table].get(run_id, ())) != rows:
                 raise UserError(f"'{folder / table}.csv' is not whole: network {run_id} should have {rows} rows in it; {remedy}")

@@ -11,13 +11,14 @@ from typing import Any
 
 from actbench import machine
 from actbench.activations import is_dotted
+from actbench.architecture import architecture
 from actbench.datasets import Data, load_dataset
 from actbench.errors import UserError
 from actbench.events import Finished
 from actbench.paths import user_path
 from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
 from actbench.result_folder import FINISHED, finished_in, read_meta
-from actbench.spec import Pack, RunSpec
+from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 from actbench.store import Store, set_aside
 from actbench.study import Study, load_study
 from actbench.workers import Workers
@@ -108,15 +109,12 @@ def prepare(loaded: Study, device: str, options: Options) -> Prepared:
     """Loads and checks the data, and whether each network fits into memory."""
     names = dict.fromkeys(spec.dataset for spec in loaded.specs)
     data = {name: load_dataset(name, options.data_dir) for name in names}
-    shapes = {name: _shape(one) for name, one in data.items()}
+    shapes = {name: one.shape for name, one in data.items()}
+    for spec in loaded.specs:
+        architecture(spec, shapes[spec.dataset])  # a model that cannot read such data is found out now
     _check_memory(loaded.specs, shapes, device)
     folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
     return Prepared(loaded, folder, device, data, shapes)
-
-
-def _shape(data: Data) -> Shape:
-    x = data.x_train
-    return Shape(x.shape[1], data.classes, len(x), len(data.x_test), x.dtype.itemsize)
 
 
 def _train_missing(prepared: Prepared, store: Store, workers: Workers, options: Options) -> Outcome:
@@ -156,7 +154,8 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
 
     Packs are formed from the whole study, so that a run that goes on where another stopped forms the same ones.
     """
-    packs = make_packs(prepared.study.specs, prepared.shapes, LEAST_PACKS)
+    on_gpu = prepared.device.startswith("cuda")
+    packs = make_packs(prepared.study.specs, prepared.shapes, LEAST_PACKS, on_gpu=on_gpu)
     if not finished:
         return packs
     whole, rest = [], []
@@ -166,7 +165,7 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
             whole.append(pack)
         else:
             rest.extend(left)
-    return whole + make_packs(rest, prepared.shapes, LEAST_PACKS)
+    return whole + make_packs(rest, prepared.shapes, LEAST_PACKS, on_gpu=on_gpu)
 
 
 def _check_user_activations(specs: Iterable[RunSpec]) -> None:
@@ -184,7 +183,7 @@ def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape], device: st
         return
     free = machine.available_memory()
     # networks of a shape take the same: one of each is looked at
-    kinds = {(s.dataset, s.depth, s.width, s.batch_size, s.optimizer, s.dtype, s.epochs): s for s in specs}
+    kinds = {tuple(getattr(s, name) for name in SETTINGS if name not in STACKED): s for s in specs}
     for spec in kinds.values():
         shape = shapes[spec.dataset]
         needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)

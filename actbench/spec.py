@@ -16,6 +16,7 @@ from typing import Any
 
 from actbench.errors import UserError, unknown
 
+MODELS = ("mlp", "cnn", "resnet", "rnn", "lstm", "autoencoder")
 KEY_SETTINGS = ("dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed")
 KEY_COLUMNS = ("run_id", *KEY_SETTINGS)
 
@@ -34,11 +35,11 @@ class RunSpec:
     """
 
     dataset: str = _setting("mnist-12k", "what it is trained on: a name of `actbench list datasets` or a path to an .npz")
-    model: str = _setting("mlp", "the architecture", choices=("mlp",))
+    model: str = _setting("mlp", "the architecture: a name of `actbench list models`", choices=MODELS)
     activation: str = _setting("relu", "the nonlinearity of every hidden layer; a dotted name for your own")
     init: str = _setting("he_normal", "how weights start")
-    depth: int = _setting(4, "hidden layers", low=1, high=1000)
-    width: int = _setting(64, "units in each hidden layer", low=1, high=1_000_000)
+    depth: int = _setting(4, "hidden layers (convolutions of a cnn, recurrent layers of an rnn)", low=1, high=1000)
+    width: int = _setting(64, "units in each hidden layer (channels of a cnn)", low=1, high=1_000_000)
     bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)")
     lr: float = _setting(0.05, "learning rate", low=0)
     seed: int = _setting(0, "the source of all its randomness: weights and batch order", low=0, high=2**63 - 1)
@@ -46,10 +47,12 @@ class RunSpec:
     momentum: float | None = _setting(None, "momentum, of sgd and rmsprop", low=0, below=1, optional=True)
     nesterov: bool | None = _setting(None, "Nesterov's momentum, of sgd with momentum above 0", optional=True)
     weight_decay: float = _setting(0.0, "weight decay as in torch.optim, on every trained parameter", low=0)
-    weight_l1: float = _setting(0.0, "L1 penalty on weights", only=(0.0,))
-    activation_l1: float = _setting(0.0, "L1 penalty on hidden activations", only=(0.0,))
-    dropout: float = _setting(0.0, "dropout rate of hidden layers", only=(0.0,))
-    norm: str = _setting("none", "normalisation of hidden layers", only=("none",))
+    weight_l1: float = _setting(0.0, "adds this times the sum of |weight| to the loss; biases are spared", low=0)
+    activation_l1: float = _setting(0.0, "adds this times the sum over hidden outputs of |h|, a mean over examples", low=0)
+    dropout: float = _setting(0.0, "share of hidden outputs that are dropped in training", low=0, below=1)
+    norm: str = _setting(
+        "none", "normalises before the activation, over the batch or over the layer", choices=("none", "batch", "layer")
+    )
     batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", low=1)
     epochs: int = _setting(3, "passes over the training data; 0 measures at initialisation only", low=0, high=1_000_000)
     eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", low=1)
@@ -62,9 +65,38 @@ class RunSpec:
     negative_slope: float | None = _setting(None, "slope below 0, of leaky_relu; where it starts, of prelu", optional=True)
     alpha: float | None = _setting(None, "scale of the negative part, of elu and celu", above=0, optional=True)
     beta: float | None = _setting(None, "sharpness, of softplus", above=0, optional=True)
-    pieces: int | None = _setting(None, "linear pieces, of maxout", low=2, optional=True)
+    pieces: int | None = _setting(None, "linear pieces of a unit, of maxout", low=2, high=64, optional=True)
     probe_size: int = _setting(2000, "training examples that the metrics are measured on", low=1)
     dtype: str = _setting("float32", "precision of all arithmetic", choices=("float32", "float64"))
+    hidden: str | None = _setting(
+        None, "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it", optional=True
+    )
+    loss: str = _setting(
+        "cross_entropy", "what is minimised; mse is to one-hot labels, of an autoencoder to its input",
+        choices=("cross_entropy", "mse"),
+    )  # fmt: skip
+    lr_schedule: str = _setting(
+        "constant", "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
+        choices=("constant", "cosine", "step"),
+    )  # fmt: skip
+    grad_clip: float = _setting(0.0, "largest L2 norm of a network's gradient, which is scaled down to it; 0: any", low=0)
+    train_size: int | None = _setting(
+        None, "how many training examples there are, a fixed draw; empty: all", low=1, optional=True
+    )
+    eval_steps: int = _setting(0, "steps between further evaluations; 0: none", low=0)
+    eval_log: int = _setting(
+        0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", low=0, high=100
+    )
+    recurrent_init: str | None = _setting(None, "how recurrent matrices start, of rnn and lstm (default: as init)", optional=True)
+    sequence: str | None = _setting(
+        None, "what a time step is, of rnn and lstm: rows or pixels of the image", choices=("rows", "pixels"), optional=True
+    )
+    corruption: float | None = _setting(
+        None, "share of inputs set to 0 (after scaling) in training, of an autoencoder", low=0, below=1, optional=True
+    )
+    match_parameters: bool | None = _setting(
+        None, "of maxout and crelu: as many units as give the parameters of an elementwise activation", optional=True
+    )
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
@@ -72,11 +104,6 @@ class RunSpec:
             checked = check_value(name, value)
             if checked is not value:
                 object.__setattr__(self, name, checked)
-
-    @property
-    def evaluated_epochs(self) -> list[int]:
-        """The epochs after which it is measured, 0 (initialisation) first."""
-        return [*range(0, self.epochs, self.eval_every), self.epochs]
 
     @cached_property
     def run_id(self) -> str:
@@ -95,24 +122,15 @@ SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
 # Settings that change values only, so that networks which differ in them can be stacked. Activations of one pack
 # occupy contiguous slices of it.
 STACKED = frozenset(
-    [
-        "activation",
-        "init",
-        "init_gain",
-        "bias",
-        "lr",
-        "seed",
-        "momentum",
-        "weight_decay",
-        "negative_slope",
-        "alpha",
-        "beta",
-        "pieces",
-    ]
+    "activation init init_gain recurrent_init bias lr seed momentum weight_decay weight_l1 activation_l1 dropout grad_clip "
+    "negative_slope alpha beta pieces".split()
 )
 
 # Settings that a network shows only once it is trained.
-TRAINING_ONLY = frozenset(["lr", "optimizer", "momentum", "nesterov", "weight_decay", "batch_size", "epochs", "eval_every"])
+TRAINING_ONLY = frozenset(
+    "lr optimizer momentum nesterov weight_decay weight_l1 activation_l1 dropout grad_clip lr_schedule corruption batch_size "
+    "epochs eval_every eval_steps eval_log".split()
+)
 
 
 def check_setting_name(name: str) -> str:
@@ -166,9 +184,6 @@ def _as_type(name: str, type_name: str, value: Any) -> Any:
 def _check_range(name: str, value: Any, meta: Any) -> None:
     if "choices" in meta and value not in meta["choices"]:
         raise unknown(name, value, meta["choices"])
-    if "only" in meta and value not in meta["only"]:
-        allowed = ", ".join(str(choice) for choice in meta["only"])
-        raise UserError(f"{name}: '{value}' is not supported in this version; allowed: {allowed}")
     if "low" in meta and value < meta["low"]:
         raise UserError(f"{name}: {value} is too small; it must be at least {meta['low']}")
     if "above" in meta and value <= meta["above"]:

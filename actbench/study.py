@@ -131,6 +131,16 @@ def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str,
     return {str(key): value for key, value in content.items()}
 
 
+def _sizes(value: Any) -> Any:
+    """``hidden`` as text: [512, 256] and 512 become 512-256 and 512; UserError for what is not sizes."""
+    if value is None or value == [None]:
+        return None
+    parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= SETTINGS["width"].metadata["high"] for part in parts):
+        raise UserError(f"hidden: '{value}' is not a list of sizes, such as 512-256-64")
+    return "-".join(str(int(part)) for part in parts)
+
+
 def _sub_sweeps(value: Any) -> list[dict[str, Any]]:
     if value is None:
         return [{}]
@@ -175,6 +185,12 @@ def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any
         raise UserError(f"{key}: an empty list in {place}; an empty sweep trains nothing")
     if key == "activation":
         values = [named.get(v, v) if isinstance(v, str) else _target_name(v) if isinstance(v, dict) else v for v in values]
+    if key == "hidden":
+        if len(values) > 1 and all(isinstance(item, int) for item in values):
+            raise UserError(
+                f"hidden: {values} may mean one network or several; write '{'-'.join(map(str, values))}', or each in quotes"
+            )
+        values = [_sizes(item) for item in values]
     checked = [check_value(key, item) for item in values]
     for item in checked:
         _check_name(key, item)
@@ -184,7 +200,7 @@ def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any
 def _check_name(key: str, value: Any) -> None:
     if key == "activation" and not activations.is_dotted(value) and value not in activations.ACTIVATIONS:
         raise unknown(key, value, activations.ACTIVATIONS, hint="or the dotted name of your own")
-    if key == "init" and value not in INITS:
+    if key in ("init", "recurrent_init") and value is not None and value not in INITS:
         raise unknown(key, value, INITS)
     if key == "optimizer" and value not in optim.OPTIMIZERS:
         raise unknown(key, value, optim.OPTIMIZERS)
@@ -219,16 +235,56 @@ def _product(numbers: Iterable[int]) -> int:
 
 
 def normalise(settings: dict[str, Any]) -> RunSpec:
-    """A network with the defaults of its optimizer and activation filled in, and what they do not have left empty."""
+    """A network with the defaults of its optimizer, activation and model filled in, and what they do not have left empty.
+
+    Raises:
+        UserError: settings that exclude each other.
+    """
     told = dict(settings)
+    model = told.get("model", SETTINGS["model"].default)
+    if model == "lstm":
+        told["activation"] = "tanh"  # its own nonlinearities are what an LSTM is
+    if model == "autoencoder":
+        told["loss"] = "mse"
     optimizer = told.get("optimizer", SETTINGS["optimizer"].default)
     momentum = told.get("momentum")
     momentum = optim.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
-    own = {
-        **optim.settings_of(optimizer, momentum),
-        **activations.settings_of(told.get("activation", SETTINGS["activation"].default)),
-    }
-    for key in ("momentum", "nesterov", "negative_slope", "alpha", "beta", "pieces"):
+    activation = told.get("activation", SETTINGS["activation"].default)
+    own = {**optim.settings_of(optimizer, momentum), **activations.settings_of(activation), **_settings_of_model(model, told)}
+    if activations.units_of(activation) != (1, 1):
+        own["match_parameters"] = False
+    for key in OWNED:
         value = told.get(key)
         told[key] = (own[key] if value is None else value) if key in own else None
-    return RunSpec(**told)
+    if told["hidden"]:
+        sizes = [int(size) for size in told["hidden"].split("-")]
+        told["depth"], told["width"] = len(sizes), max(sizes)
+    spec = RunSpec(**told)
+    _check_together(spec)
+    return spec
+
+
+# settings that only some optimizers, activations or models have
+OWNED = ("momentum", "nesterov", "negative_slope", "alpha", "beta", "pieces", "recurrent_init", "sequence", "corruption",
+         "hidden", "match_parameters")  # fmt: skip
+
+
+def _settings_of_model(model: str, told: dict[str, Any]) -> dict[str, Any]:
+    if model in ("rnn", "lstm"):
+        return {"recurrent_init": told.get("init", SETTINGS["init"].default), "sequence": "rows"}
+    if model == "autoencoder":
+        return {"corruption": 0.0, "hidden": None}
+    return {"hidden": None} if model == "mlp" else {}
+
+
+def _check_together(spec: RunSpec) -> None:
+    """UserError for settings that a network cannot have together."""
+    if spec.norm != "none" and spec.model in ("rnn", "lstm"):
+        raise UserError(f"norm: '{spec.norm}' is not for model '{spec.model}'; allowed there: none")
+    if spec.dropout and spec.model in ("rnn", "lstm"):
+        raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
+    changes_shapes = activations.units_of(spec.activation) != (1, 1)
+    if changes_shapes and spec.model == "resnet":
+        raise UserError(f"activation: '{spec.activation}' changes shapes, which a resnet's skips cannot; use model=cnn")
+    if spec.match_parameters and spec.hidden:
+        raise UserError("match_parameters: a network with `hidden` has the sizes that it says")

@@ -29,10 +29,25 @@ RUN_METRICS = [
     "grad_norm",
     "delta_norm_ratio",
     "update_ratio",
+    "code_sparsity",
 ]
+# epochs until the training error, at an evaluation, first was at most so many per cent
+EPOCHS_TO = {"epochs_to_25": 0.25, "epochs_to_10": 0.10, "epochs_to_5": 0.05}
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "runs": (*KEY_COLUMNS, *SETTING_COLUMNS, "status", "steps", *LOSSES, *RUN_METRICS, "seconds", "error"),
+    "runs": (
+        *KEY_COLUMNS,
+        *SETTING_COLUMNS,
+        "status",
+        "steps",
+        *LOSSES,
+        *RUN_METRICS,
+        *EPOCHS_TO,
+        "parameters",
+        "evaluations",
+        "seconds",
+        "error",
+    ),
     "history": (*KEY_COLUMNS, "epoch", "step", *LOSSES, *NETWORK_METRICS),
     "layers": (*KEY_COLUMNS, "epoch", "step", "layer", *LAYER_COLUMNS),
 }
@@ -89,30 +104,48 @@ def rows_of(pack: Pack, measured: Any) -> Rows:
     layers: list[list[str]] = [[] for _ in keys]
     for evaluation in measured.evaluations:
         columns = [_texts(evaluation.network[name], number) for name in (*LOSSES, *NETWORK_METRICS)]
-        when = f"{evaluation.epoch},{evaluation.step}"
+        when = f"{evaluation.epoch:.6g},{evaluation.step}"
         for r, values in enumerate(zip(*columns, strict=True)):
             history[r].append(f"{keys[r]},{when},{','.join(values)}\n")
         names = LAYER_COLUMNS[1:]
         flat = [_texts(evaluation.layers[name].reshape(-1), number) for name in names]
-        depth, units = pack.shared.depth, pack.shared.width
+        depth = len(measured.units)
         for place, values in enumerate(zip(*flat, strict=True)):
             r, layer = divmod(place, depth)
-            layers[r].append(f"{keys[r]},{when},{layer + 1},{units},{','.join(values)}\n")
+            layers[r].append(f"{keys[r]},{when},{layer + 1},{measured.units[layer]},{','.join(values)}\n")
     last = measured.evaluations[-1].network
     final = list(zip(*(_texts(last[name], number) for name in (*LOSSES, *RUN_METRICS)), strict=True))
-    seconds = f"{measured.seconds / len(keys):.4g}"
+    reached = epochs_to(measured.evaluations)
+    seconds, count = f"{measured.seconds / len(keys):.4g}", str(len(measured.evaluations))
     for r, spec in enumerate(pack.specs):
         status = "completed" if measured.finite[r] else "diverged"
-        rows.runs.append(_run_line(spec, keys[r], [status, str(int(measured.steps[r])), *final[r], seconds, ""]))
+        rows.runs.append(
+            _run_line(
+                spec,
+                keys[r],
+                [status, str(int(measured.steps[r])), *final[r], *reached[r], str(measured.parameters[r]), count, seconds, ""],
+            )
+        )
         rows.history.extend(history[r])
         rows.layers.extend(layers[r])
     return rows
 
 
+def epochs_to(evaluations: Sequence[Any]) -> list[list[str]]:
+    """Per network, the epochs at which its training error was first seen to be at most 25, 10 and 5 %; empty if it never was."""
+    errors_ER = 1 - np.stack([evaluation.network["train_accuracy"] for evaluation in evaluations])
+    epochs = [f"{evaluation.epoch:.6g}" for evaluation in evaluations]
+    found = []
+    for errors_E in errors_ER.T:
+        firsts = [np.flatnonzero(errors_E <= limit + 1e-12) for limit in EPOCHS_TO.values()]
+        found.append([epochs[first[0]] if len(first) else "" for first in firsts])
+    return found
+
+
 def rows_of_failed(specs: Sequence[RunSpec], error: str) -> Rows:
     """The rows of networks that could not be trained: a line of runs.csv each, with the reason in one line."""
     reason = csv_line([" ".join(error.split())])[:-1]
-    empty = [""] * (len(LOSSES) + len(RUN_METRICS) + 1)
+    empty = [""] * (len(LOSSES) + len(RUN_METRICS) + len(EPOCHS_TO) + 3)
     return Rows([_run_line(spec, _key_text(spec), ["failed", "0", *empty, reason]) for spec in specs], [], [])
 
 

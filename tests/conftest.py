@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from actbench.datasets import Data, load_dataset
-from actbench.plan import Shape, make_packs
-from actbench.spec import RunSpec
+from actbench.device_data import DeviceData
+from actbench.models import make_networks
+from actbench.plan import make_packs
+from actbench.spec import Pack, RunSpec
 from actbench.study import normalise
 
 
@@ -30,12 +34,25 @@ def small_data(examples: int = 40, features: int = 6, classes: int = 3, seed: in
     return Data("small", **arrays, classes=classes)
 
 
+def small_images(examples: int = 40) -> Data:
+    """The same, as images of 6×5 pixels with 2 channels."""
+    return replace(small_data(examples, features=60), image=(6, 5, 2))
+
+
 def one_pack(specs, data: Data):
     """The single pack of networks that belong together."""
-    shape = Shape(data.x_train.shape[1], data.classes, len(data.x_train), len(data.x_test), 4)
-    packs = make_packs(specs, {spec.dataset: shape for spec in specs})
+    packs = make_packs(specs, {spec.dataset: data.shape for spec in specs})
     assert len(packs) == 1, f"expected one pack, got {len(packs)}"
     return packs[0]
+
+
+def starting_networks(spec, features: int, classes: int = 10):
+    """One network as it starts, for inputs of so many features."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, features)).astype(np.float32), np.arange(4) % classes
+    image = (3, features // 3, 1) if features % 3 == 0 else None
+    data = DeviceData(Data(spec.dataset, x, y, x, y, classes, image), spec, "cpu")
+    return make_networks(Pack((spec,), (spec.seed,)), data)
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from actbench.cli import app
 
 PACKAGE = Path(actbench.__file__).parent
 FLOORS = [
-    ["errors", "lazy", "plot", "paths"],
+    ["errors", "lazy", "plot", "paths", "downloads"],
     ["spec", "rng"],
-    ["activations", "inits", "optim", "metrics", "datasets", "machine"],
-    ["overrides", "plan", "models", "study", "tables", "device_data"],
+    ["activations", "inits", "optim", "metrics", "datasets", "machine", "schedule", "losses"],
+    ["overrides", "architecture", "study", "tables", "device_data"],
+    ["plan", "models"],
     ["result_folder"],
     ["store", "train", "events", "results"],
     ["packjob", "worker"],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actbench.activations import ACTIVATIONS
+from actbench.activations import ACTIVATIONS, units_of
 from actbench.device_data import DeviceData
 from actbench.inits import INITS
 from actbench.optim import OPTIMIZERS
+from actbench.plan import make_packs
 from actbench.train import Trainer, train
 from tests import oracle
-from tests.conftest import make_spec, one_pack, small_data
+from tests.conftest import make_spec, one_pack, small_data, small_images
 
 COMMON = dict(dataset="small", depth=3, width=5, batch_size=16, epochs=2, dtype="float64", probe_size=30, bias=0.1)
 
@@ -28,21 +29,12 @@ def assert_same_steps(specs, data) -> None:
     def compare(step: int) -> None:
         for r, (spec, steps) in enumerate(zip(pack.specs, plain, strict=True)):
             net, _ = next(steps)
-            mine = trainer.networks
-            linears = [m for m in net if isinstance(m, torch.nn.Linear)]
-            for layer, linear in enumerate(linears):
+            mine = oracle.parameters_of(trainer.networks, r, variants)
+            for place, (one, other) in enumerate(zip(mine, net.tensors(), strict=True)):
                 torch.testing.assert_close(
-                    oracle.whole_weights(mine, layer)[r], linear.weight.data, rtol=1e-9, atol=1e-11,
-                    msg=lambda m, s=spec: f"{s} at step {step}: {m}",
+                    one.detach().reshape(-1), other.detach().reshape(-1), rtol=1e-9, atol=1e-11,
+                    msg=lambda m, s=spec, p=place: f"{s} at step {step}, parameter {p}: {m}",
                 )  # fmt: skip
-                torch.testing.assert_close(mine.biases[layer][r, :, 0], linear.bias.data, rtol=1e-9, atol=1e-11)
-            if spec.activation == "prelu":
-                slopes = [m.inner.weight.data for m in net if isinstance(m, oracle.PReLU)]
-                for activation, slope in zip(mine.activations, slopes, strict=True):
-                    for part, one in activation.parts:
-                        if part.start <= r % variants < part.stop and one.parameters:
-                            own = one.parameters[0][r // variants, r % variants - part.start, :, 0]
-                            torch.testing.assert_close(own, slope, rtol=1e-9, atol=1e-11)
 
     compare(0)
     step = 0
@@ -52,7 +44,9 @@ def assert_same_steps(specs, data) -> None:
                 trainer.train_step(*on_device.batch(index))
             step += 1
             compare(step)
-    assert step == 6  # 40 examples in batches of 16: the last batch of an epoch has 8
+    assert step == specs[0].epochs * -(
+        -len(on_device) // specs[0].batch_size
+    )  # 40 examples in batches of 16: the last batch of an epoch has 8
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -60,9 +54,10 @@ def test_every_activation_under_every_optimizer(optimizer, small):
     lr = 0.05 if optimizer == "sgd" else 0.01
     # one pack of 2 seeds × every activation, of different learning rates
     # half of He's standard deviation: relu_squared blows up from more
-    specs = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s, init_gain=0.5)
-                  for n in ACTIVATIONS for r in (lr, lr / 3) for s in range(2)]  # fmt: skip
-    assert_same_steps(specs, small)
+    for names in ([n for n in ACTIVATIONS if units_of(n) == (1, 1)], ["maxout"], ["crelu"]):
+        specs = [make_spec(**COMMON, activation=n, optimizer=optimizer, lr=r, seed=s, init_gain=0.5)
+                  for n in names for r in (lr, lr / 3) for s in range(2)]  # fmt: skip
+        assert_same_steps(specs, small)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +95,64 @@ def test_inputs_that_never_vary_are_left_out_of_products_but_not_of_training(opt
 def test_every_init(init, small):
     specs = [make_spec(**COMMON, init=init, init_gain=g, activation=a, seed=1, lr=0.05)
              for g in (1.0, 0.5) for a in ("relu", "elu", "gelu")]  # fmt: skip
+    assert_same_steps(specs, small)
+
+
+MODELS = {
+    "mlp": {}, "cnn": dict(depth=4), "resnet": dict(depth=4, lr=0.01), "rnn": dict(depth=2), "lstm": dict(depth=2),
+    "autoencoder": dict(depth=3), "mlp of sizes": dict(hidden="7-4-6", model="mlp"), "rnn over pixels": dict(model="rnn", sequence="pixels", lr=0.001, depth=2, init_gain=0.5),
+}  # fmt: skip
+TIPS = {
+    "nothing": {}, "weight_l1": dict(weight_l1=0.01), "activation_l1": dict(activation_l1=0.02), "dropout": dict(dropout=0.3),
+    "batch norm": dict(norm="batch", bias=0.2), "layer norm": dict(norm="layer", bias=0.2), "cosine": dict(lr_schedule="cosine"),
+    "step": dict(lr_schedule="step"), "grad_clip": dict(grad_clip=0.3), "mse": dict(loss="mse"),
+    "all": dict(weight_l1=0.001, activation_l1=0.01, dropout=0.2, norm="batch", grad_clip=0.5, lr_schedule="cosine", momentum=0.9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tip", TIPS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_every_tip(model, tip):
+    told = {"model": model, **MODELS[model], **TIPS[tip]}
+    if told["model"] in ("rnn", "lstm"):
+        told = {name: value for name, value in told.items() if name not in ("norm", "dropout")}
+    changed = {name: value / 2 for name, value in told.items() if isinstance(value, float)}
+    common = {**COMMON, "width": 4, "lr": 0.05, "recurrent_init": "orthogonal", **told}
+    specs = [make_spec(**{**common, **more}, activation=name, seed=seed)
+             for name in ("relu", "prelu", "tanh") for more in ({}, changed) for seed in (3, 7)]  # fmt: skip
+    images = small_images(24)
+    for pack in make_packs(dict.fromkeys(specs), {"small": images.shape}):
+        assert_same_steps(list(pack.specs), images)
+
+
+@pytest.mark.parametrize("model", ["cnn", "rnn"])
+@pytest.mark.parametrize("activation", ["maxout", "crelu"])
+def test_activations_that_change_shapes_in_other_models(model, activation):
+    common = {**COMMON, "model": model, "width": 3, "lr": 0.05, "batch_size": 8, "epochs": 1}
+    for pack in make_packs(
+        [make_spec(**common, activation=activation, seed=s) for s in (0, 1)], {"small": small_images(24).shape}
+    ):
+        assert_same_steps(list(pack.specs), small_images(24))
+
+
+def test_stacked_convolutions_equal_single_ones(monkeypatch):
+    """What a GPU takes, and a CPU for very few channels."""
+    monkeypatch.setattr("actbench.plan.STACKED_CHANNELS", 100)
+    for norm in ("none", "batch", "layer"):
+        common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
+        assert_same_steps(
+            [make_spec(**common, activation=a, seed=s) for a in ("relu", "prelu") for s in (0, 1)], small_images(24)
+        )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_denoising_autoencoder(optimizer):
+    common = {**COMMON, "model": "autoencoder", "corruption": 0.3, "optimizer": optimizer, "lr": 0.01}
+    assert_same_steps([make_spec(**common, activation=a, seed=s) for a in ("relu", "sigmoid") for s in (0, 1)], small_images(24))
+
+
+def test_a_subset_of_the_training_data(small):
+    specs = [make_spec(**{**COMMON, "train_size": 20}, seed=s) for s in (0, 1)]
     assert_same_steps(specs, small)
 
 

@@ -5,52 +5,48 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from actbench.architecture import MODELS
 from actbench.device_data import DeviceData
 from actbench.metrics import METRICS, NETWORK_METRICS, LayerStats
 from actbench.models.elementwise import asymptotes_of
+from actbench.plan import make_packs
 from actbench.tables import COLUMNS
 from actbench.train import Trainer, train
 from tests import oracle
-from tests.conftest import make_spec, one_pack, small_data
+from tests.conftest import make_spec, one_pack, small_data, small_images
 
 ACTIVATIONS = ("relu", "tanh", "hard_tanh", "gelu", "dark_relu", "hard_sigmoid")
 
 
-def brute_force(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, activation: str, before=None, born=None):
-    """All metrics of one plain network: ({column: [L]}, {column: figure})."""
-    linears = [m for m in net if isinstance(m, nn.Linear)][:-1]
-    depth, count = len(linears), len(x)
+def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None, born=None):
+    """All metrics of one plain network: ({column: [L]}, {column: figure}, which units are dead)."""
+    depth, count, spec = len(net.sizes.layers), len(x), net.spec
     z_all, h_all, delta_all = ([[] for _ in range(depth)] for _ in range(3))
     losses, right = [], 0
     for i in range(count):
-        zs, hs, value = [], [], x[i : i + 1]
-        for module in net:
-            value = module(value)
-            if isinstance(module, nn.Linear):
-                value.retain_grad()
-                zs.append(value)
-            else:
-                hs.append(value)
-        loss = nn.functional.cross_entropy(value, y[i : i + 1])
-        net.zero_grad()
-        loss.backward()
+        out = net(x[i : i + 1])
+        loss = oracle.data_loss(spec, out, x[i : i + 1], y[i : i + 1])
+        flat = [z for zs in net.zs for z in zs]
+        deltas = list(torch.autograd.grad(loss, flat))
         losses.append(loss.item())
-        right += int(value.argmax() == y[i])
+        right += int(out.argmax() == y[i])
         for layer in range(depth):
-            z_all[layer].append(zs[layer].detach()[0])
-            h_all[layer].append(hs[layer].detach()[0])
-            delta_all[layer].append(zs[layer].grad[0].clone())
+            of_layer = [deltas.pop(0) for _ in net.zs[layer]]
+            for kept, tensors in ((z_all, net.zs[layer]), (h_all, net.hs[layer]), (delta_all, of_layer)):
+                # [positions, units]
+                kept[layer].append(torch.cat([t.detach()[0].flatten(1).T if t.ndim > 2 else t.detach() for t in tensors]))
     net.zero_grad()
-    nn.functional.cross_entropy(net(x), y).backward()
-    bounds = {"tanh": (-1, 1), "hard_tanh": (-1, 1), "hard_sigmoid": (0, 1)}.get(activation)
+    oracle.data_loss(spec, net(x), x, y).backward()
+    activation = spec.activation
+    bounds = {"tanh": (-1, 1), "hard_tanh": (-1, 1), "hard_sigmoid": (0, 1), "sigmoid": (0, 1)}.get(activation)
     units: dict[str, list[list[float]]] = {}
     layers: dict[str, list[float]] = {}
     dead_now = []
     for layer in range(depth):
-        z, h, delta = (torch.stack(part[layer]).numpy() for part in (z_all, h_all, delta_all))
-        dead = [all(h[i, u] == 0 for i in range(count)) for u in range(h.shape[1])]
+        by_example = [d.numpy() for d in delta_all[layer]]
+        z, h, delta = (torch.cat(part[layer]).numpy() for part in (z_all, h_all, delta_all))
+        dead = [all(v == 0 for v in h[:, u]) for u in range(h.shape[1])]
         dead_now.append(dead)
         was = dead if born is None else born[layer]
         mean_h, mean_d = np.abs(h).mean(), np.abs(delta).mean()
@@ -60,7 +56,7 @@ def brute_force(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, activation
             "died_fraction": [d and not w for d, w in zip(dead, was, strict=True)],
             "revived_fraction": [w and not d for d, w in zip(dead, was, strict=True)],
             "dormant_fraction": [np.abs(h[:, u]).mean() <= 0.025 * mean_h for u in range(h.shape[1])],
-            "grad_dormant_fraction": [np.abs(delta[:, u]).mean() <= 0.01 * mean_d for u in range(h.shape[1])],
+            "grad_dormant_fraction": [np.abs(delta[:, u]).mean() <= 0.01 * mean_d for u in range(delta.shape[1])],
             "sparsity": [np.mean([v == 0 for v in h[:, u]]) for u in range(h.shape[1])],
             "saturated_fraction": [
                 np.nan if bounds is None else all(min(abs(v - a) for a in bounds) <= 1e-3 for v in h[:, u])
@@ -70,24 +66,62 @@ def brute_force(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, activation
         for name, values in per_unit.items():
             units.setdefault(name, []).append([float(v) for v in values])
             layers.setdefault(name, []).append(float(np.mean(values)))
-        w = linears[layer].weight
+        weights = net.weights()[layer]
+        norm = lambda tensors: np.sqrt(sum(float((t.detach() ** 2).sum()) for t in tensors))  # noqa: E731
         figures = {
             "activation_mean": h.mean(), "activation_std": h.std(), "preactivation_mean": z.mean(),
-            "preactivation_std": z.std(), "grad_norm": w.grad.norm().item(),
-            "delta_norm": np.sqrt(np.mean([np.sum(delta[i] ** 2) for i in range(count)])),
-            "update_ratio": np.nan if before is None else ((w - before[layer]).norm() / w.norm()).item(),
+            "preactivation_std": z.std(), "grad_norm": norm([w.grad for w in weights]),
+            "delta_norm": np.sqrt(np.mean([np.sum(d**2) for d in by_example])),
+            "update_ratio": np.nan if before is None else norm([w - b for w, b in zip(weights, before[layer], strict=True)]) / norm(weights),
         }  # fmt: skip
         for name, value in figures.items():
             layers.setdefault(name, []).append(float(value))
     network = {name: float(np.mean(np.concatenate(values))) for name, values in units.items()}
-    network |= {"train_loss": float(np.mean(losses)), "train_accuracy": right / count}
+    autoencodes = spec.model == "autoencoder"
+    network |= {"train_loss": float(np.mean(losses)), "train_accuracy": np.nan if autoencodes else right / count}
+    network["code_sparsity"] = layers["sparsity"][depth // 2] if autoencodes else np.nan
     network["grad_norm"] = float(np.sqrt(np.sum(np.square(layers["grad_norm"]))))
     network["delta_norm_ratio"] = layers["delta_norm"][0] / layers["delta_norm"][-1]
     network["update_ratio"] = np.nan
     if before is not None:
-        change = sum(((m.weight - b) ** 2).sum() for m, b in zip(linears, before, strict=True))
-        network["update_ratio"] = (change / sum((m.weight**2).sum() for m in linears)).sqrt().item()
+        hidden = [w for layer in net.weights()[:-1] for w in layer]
+        old = [w for layer in before for w in layer]
+        network["update_ratio"] = norm([w - b for w, b in zip(hidden, old, strict=True)]) / norm(hidden)
     return layers, network, dead_now
+
+
+def assert_metrics(specs, data_set, names=()) -> list:
+    """Every metric of every evaluation equals its brute-force count; returns the pack's evaluations."""
+    pack, data = one_pack(specs, data_set), DeviceData(data_set, specs[0], "cpu")
+    measured = train(pack, data)
+    seen: set[str] = set()
+    for r, spec in enumerate(pack.specs):
+        steps, before, born, at_step, weights = oracle.train_steps(spec, data, spec.epochs), None, None, [], None
+        wanted_steps = {evaluation.step for evaluation in measured.evaluations}
+        for step, (net, _) in enumerate(steps):
+            before, weights = weights, [[w.detach().clone() for w in layer] for layer in net.weights()[:-1]]
+            if step in wanted_steps:
+                at_step.append(brute_force(net, oracle.inputs(data, spec, "probe"), data.probe_y, before, born))
+            if born is None:
+                born = at_step[0][2]
+        assert len(at_step) == len(measured.evaluations)
+        for evaluation, (layers, network, _) in zip(measured.evaluations, at_step, strict=True):
+            for columns, wanted in ((evaluation.layers, layers), (evaluation.network, network)):
+                for name, value in wanted.items():
+                    told = f"{name}, {spec.model}, {spec.activation}, step {evaluation.step}"
+                    np.testing.assert_allclose(columns[name][r], value, rtol=1e-8, atol=1e-12, err_msg=told)
+                    seen.add(name)
+        with torch.no_grad():
+            x = oracle.inputs(data, spec, "test")
+            out, last = net(x), measured.evaluations[-1].network
+            np.testing.assert_allclose(last["test_loss"][r], oracle.data_loss(spec, out, x, data.test_y).item(), rtol=1e-9)
+            if spec.model != "autoencoder":
+                assert last["test_accuracy"][r] == (out.argmax(1) == data.test_y).double().mean().item()
+    assert seen >= {*METRICS, *NETWORK_METRICS}, "a metric has no brute-force counterpart here"
+    return measured.evaluations
+
+
+COMMON = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype="float64", probe_size=25)
 
 
 @pytest.mark.parametrize("chunk", [None, 7], ids=["one chunk", "chunks of 7"])
@@ -96,47 +130,32 @@ def test_every_metric_equals_brute_force(chunk, fixed, monkeypatch):
     """At initialisation and after training, on a probe set that is part of the data; some units are dead and revive."""
     if chunk:
         monkeypatch.setattr(Trainer, "_chunk", lambda self: chunk)
-    common = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype="float64", probe_size=25, lr=0.3, bias=-0.9)
-    specs = [make_spec(**common, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
-    small = small_data(fixed=fixed)
-    pack, data = one_pack(specs, small), DeviceData(small, specs[0], "cpu")
-    assert (data.fixed is not None) == bool(fixed)
-    measured = train(pack, data)
-    seen: set[str] = set()
-    for r, spec in enumerate(pack.specs):
-        steps, before, born, at_epoch = oracle.train_steps(spec, data, spec.epochs), None, None, {}
-        weights = None
-        for net, epoch in steps:
-            linears = [m for m in net if isinstance(m, nn.Linear)][:-1]
-            before, weights = weights, [m.weight.detach().clone() for m in linears]
-            at_epoch[epoch] = brute_force(net, oracle.inputs(data, spec, "probe"), data.probe_y, spec.activation, before, born)
-            if born is None:
-                born = at_epoch[0][2]
-        for evaluation in measured.evaluations:
-            layers, network, _ = at_epoch[evaluation.epoch]
-            for columns, wanted in ((evaluation.layers, layers), (evaluation.network, network)):
-                for name, value in wanted.items():
-                    np.testing.assert_allclose(
-                        columns[name][r],
-                        value,
-                        rtol=1e-9,
-                        atol=1e-12,
-                        err_msg=f"{name}, {spec.activation}, epoch {evaluation.epoch}",
-                    )
-                    seen.add(name)
-        with torch.no_grad():
-            logits = net(oracle.inputs(data, spec, "test"))
-            np.testing.assert_allclose(
-                measured.evaluations[-1].network["test_loss"][r], nn.functional.cross_entropy(logits, data.test_y).item()
-            )
-            assert (
-                measured.evaluations[-1].network["test_accuracy"][r] == (logits.argmax(1) == data.test_y).double().mean().item()
-            )
-    assert seen >= {*METRICS, *NETWORK_METRICS}, "a metric has no brute-force counterpart here"
-    fractions = np.stack([e.network["dead_fraction"] for e in measured.evaluations])
+    specs = [make_spec(**COMMON, lr=0.3, bias=-0.9, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
+    evaluations = assert_metrics(specs, small_data(fixed=fixed))
+    fractions = np.stack([e.network["dead_fraction"] for e in evaluations])
     assert 0 < fractions.max() < 1, "the test should see dead and living units"
-    assert measured.evaluations[-1].network["revived_fraction"].max() > 0
-    assert measured.evaluations[-1].network["died_fraction"].max() > 0
+    assert evaluations[-1].network["revived_fraction"].max() > 0
+    assert evaluations[-1].network["died_fraction"].max() > 0
+
+
+OTHERS = {
+    "cnn": {}, "resnet": dict(depth=4), "rnn": dict(lr=0.01, depth=2), "lstm": dict(depth=2),
+    "autoencoder": {}, "batch": dict(norm="batch"), "layer": dict(norm="layer"), "cnn batch": dict(model="cnn", norm="batch"),
+    "maxout": dict(activation="maxout", pieces=3), "crelu": dict(activation="crelu"), "cnn crelu": dict(model="cnn", activation="crelu"),
+    "mse": dict(loss="mse"), "dropout": dict(dropout=0.5), "subset": dict(train_size=20),
+    "sizes": dict(hidden="5-3-7"), "schedule": dict(eval_steps=2, eval_log=5), "pixels": dict(model="rnn", sequence="pixels", lr=0.001, depth=1, init="orthogonal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_metric_of_every_model_equals_brute_force(name):
+    """A unit is a channel over all positions, or a recurrent unit over all time steps; chunks are of unequal size."""
+    model = name if name in MODELS else "mlp"
+    told = {**COMMON, "model": model, "width": 4, "lr": 0.05, "bias": -0.2, **OTHERS[name]}
+    activations = [told.pop("activation")] if "activation" in told else ["relu", "sigmoid"]
+    specs = dict.fromkeys(make_spec(**told, activation=activation, seed=seed) for activation in activations for seed in (0, 1))
+    for pack in make_packs(specs, {"small": small_images(24).shape}):
+        assert_metrics(list(pack.specs), small_images(24))
 
 
 def test_columns_of_the_tables_are_pinned():
@@ -187,7 +206,7 @@ def test_moments_neither_underflow_nor_overflow_in_float32(scale):
     stats = LayerStats()
     for part in (x * scale).split(40, dim=2):
         stats.observe(part, part)
-        stats.observe_delta(part)
+        stats.observe_delta(part, part.shape[2])
     np.testing.assert_allclose(stats.h.std_R, x.double().std((1, 2), correction=0) * scale, rtol=1e-5)
     np.testing.assert_allclose(METRICS["delta_norm"].compute(stats), x.double().square().sum(1).mean(1).sqrt() * scale, rtol=1e-5)
 
@@ -197,7 +216,7 @@ def test_std_survives_a_large_mean():
     stats = LayerStats()
     for part in x.split(50, dim=2):
         stats.observe(part, part)
-        stats.observe_delta(part)
+        stats.observe_delta(part, part.shape[2])
     np.testing.assert_allclose(stats.z.std_R, x.double().std((1, 2), correction=0), rtol=1e-3)
 
 

@@ -8,24 +8,17 @@ import torch
 from scipy.stats import norm
 
 from actbench.device_data import DeviceData
-from actbench.models.mlp import StackedMLP
 from actbench.plan import Shape, make_packs
 from actbench.rng import PURPOSES, stream
 from actbench.train import train
-from tests.conftest import make_spec, one_pack
+from tests.conftest import make_spec, one_pack, starting_networks
 
 SHAPE = dict(dataset="small", depth=3, width=5, dtype="float64", batch_size=16, epochs=2, probe_size=30)
 
 
 def weights(**settings):
     spec = make_spec(**SHAPE, **settings)
-    return [w[0] for w in StackedMLP(one_pack([spec], small_shape()), 6, 3, "cpu", torch.float64).weights]
-
-
-def small_shape():
-    from tests.conftest import small_data
-
-    return small_data()
+    return [w[0] for w in starting_networks(spec, 6, 3).weights]
 
 
 def test_inits_of_one_seed_share_their_noise():
@@ -59,7 +52,7 @@ def test_batches_depend_on_seed_and_epoch_alone(small):
 
 def test_float32_and_float64_networks_are_paired():
     spec = make_spec(**{**SHAPE, "dtype": "float32"}, seed=3)
-    single = StackedMLP(one_pack([spec], small_shape()), 6, 3, "cpu", torch.float32).weights[0][0]
+    single = starting_networks(spec, 6, 3).weights[0][0]
     assert torch.equal(single, weights(seed=3)[0].float())
 
 

@@ -12,11 +12,9 @@ from scipy.stats import norm
 from actbench.activations import ACTIVATIONS, gain
 from actbench.device_data import DeviceData
 from actbench.inits import INITS
-from actbench.models.mlp import StackedMLP
 from actbench.plan import Shape, make_packs
-from actbench.spec import Pack
 from actbench.train import train
-from tests.conftest import make_spec, one_pack
+from tests.conftest import make_spec, one_pack, starting_networks
 
 
 def measure(specs, data):
@@ -134,7 +132,7 @@ def test_a4_orthogonal_weights_keep_norms(gaussian):
     spec = make_spec(
         dataset="gaussian", epochs=0, depth=6, width=64, activation="identity", init="orthogonal", probe_size=50, dtype="float64"
     )
-    net = StackedMLP(Pack((spec,), (0,)), 784, 10, "cpu", torch.float64)
+    net = starting_networks(spec, 784)
     net.forward(DeviceData(gaussian, spec, "cpu").probe_x.unsqueeze(0))
     norms = [h.norm(dim=1) for h in net.h]
     for after in norms[1:]:
@@ -154,15 +152,15 @@ VARIANCES = {
     "uniform_fan_in": lambda i, o: 1 / (3 * i), "torch_default": lambda i, o: 1 / (3 * i),
     "gain_normal": lambda i, o: 2 / i, "gain_uniform": lambda i, o: 2 / i,
     "orthogonal": lambda i, o: 1 / max(i, o), "gain_orthogonal": lambda i, o: 2 / max(i, o),
-    "normal": lambda i, o: 1e-4, "zeros": lambda i, o: 0.0,
+    "delta_orthogonal": lambda i, o: 2 / max(i, o), "normal": lambda i, o: 1e-4, "zeros": lambda i, o: 0.0,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("init", [name for name in INITS if name != "identity"])
+@pytest.mark.parametrize("init", [name for name in INITS if name not in ("identity", "asymmetric")])
 @pytest.mark.parametrize("gained", [1.0, 0.5])
 def test_variance_of_every_init(init, gained):
     spec = make_spec(init=init, init_gain=gained, depth=2, width=300)
-    net = StackedMLP(Pack((spec,), (0,)), 500, 10, "cpu", torch.float32)
+    net = starting_networks(spec, 500)
     for layer, (fan_in, fan_out) in enumerate([(500, 300), (300, 300)]):
         wanted = VARIANCES[init](fan_in, fan_out) * gained**2
         assert float(net.weights[layer].var()) == pytest.approx(wanted, rel=0.03, abs=1e-12)
@@ -172,6 +170,50 @@ def test_variance_of_every_init(init, gained):
 
 def test_identity_init_is_the_identity_on_square_layers():
     spec = make_spec(init="identity", depth=3, width=20)
-    net = StackedMLP(Pack((spec,), (0,)), 30, 10, "cpu", torch.float32)
+    net = starting_networks(spec, 30)
     assert torch.equal(net.weights[1][0], torch.eye(20)) and torch.equal(net.weights[2][0], torch.eye(20))
     assert float(net.weights[0].std()) == pytest.approx(30**-0.5, rel=0.1)
+
+
+def test_identity_and_delta_orthogonal_of_convolutions():
+    """At the centre of the kernel a matrix, elsewhere 0."""
+    common = dict(model="cnn", depth=3, width=8)
+    for init in ("identity", "delta_orthogonal"):
+        net = starting_networks(make_spec(**common, init=init, activation="identity"), 36)
+        kernel = net.weights[1][0].detach().view(8, 8, 3, 3).double()
+        centre, kernel[:, :, 1, 1] = kernel[:, :, 1, 1].clone(), 0
+        assert not kernel.any()
+        wanted = torch.eye(8, dtype=torch.float64)
+        torch.testing.assert_close(centre if init == "identity" else centre @ centre.T, wanted, atol=1e-6, rtol=0)
+
+
+def test_fans_of_convolutions_count_positions():
+    net = starting_networks(make_spec(model="cnn", depth=2, width=64, init="he_normal"), 36)
+    assert float(net.weights[1].detach().var()) == pytest.approx(2 / (9 * 64), rel=0.03)
+    net = starting_networks(make_spec(model="cnn", depth=2, width=64, init="xavier_normal"), 36)
+    assert float(net.weights[1].detach().var()) == pytest.approx(2 / (9 * 128), rel=0.03)
+
+
+def test_random_asymmetric_initialisation():
+    """Lu et al. 2019: of each hidden unit's weights and bias, one random entry is Beta(2, 1), the others N(0, 0.6007²/n)."""
+    net = starting_networks(make_spec(init="asymmetric", depth=2, width=2000, bias=0.0), 50)
+    both = torch.cat([net.weights[0][0], net.biases[0][0]], 1)  # [2000, 51]
+    std = 0.6007 / 50**0.5
+    limit = 5.5 * std  # beyond any normal draw
+    large = both.gt(limit).float()
+    shape = 1 - limit**2  # P(Beta(2, 1) > x) = 1 − x²
+    assert float(large.sum(1).mean()) == pytest.approx(shape, abs=0.04) and large.sum(1).max() == 1
+    assert float(large.mean(0).max()) < 3.2 / 51, "every entry, the bias too, is equally likely"
+    assert float(both[both.abs() < 4 * std].std()) == pytest.approx(std, rel=0.05)
+    assert float(both[both > limit].mean()) == pytest.approx((2 / 3) * (1 - limit**3) / shape, abs=0.02)
+    assert not net.biases[-1].any() and float(net.weights[-1].max()) < 5 * 0.6007 / 2000**0.5 + 1e-3
+
+
+def test_asymmetric_networks_are_born_dead_less_often(gaussian):
+    """What the initialisation is for: narrow and deep relu networks."""
+    common = dict(dataset="gaussian", epochs=0, depth=10, width=4, probe_size=200)
+    shares = {}
+    for init in ("he_normal", "asymmetric"):
+        found = measure([make_spec(**common, init=init, seed=seed) for seed in range(300)], gaussian)
+        shares[init] = np.mean([(layers["dead_fraction"] == 1).any() for _, layers in found.values()])
+    assert shares["asymmetric"] < shares["he_normal"] - 0.1, shares

@@ -111,7 +111,8 @@ MISTAKES = [
     ("lr=", "lr="), ("lr=[]", "lr"), ("seed=range(5,5)", "seed"), ("seed=range(0,1e12)", "seed"), ("lrr=1", "'lr'"),
     ("activation=rlu", "'relu'"), ("init=he_norml", "'he_normal'"), ("optimizer=sdg", "'sgd'"), ("dataset=mnst", "'mnist'"),
     ("dataset=missing.npz", "missing.npz"), ("depth", "depth"), ("lr=interval(0,1)", "lr"), ("lr=null", "lr"), ("seed=-1", "seed"),
-    ("nesterov=maybe", "nesterov"), ("momentum=1", "momentum"), ("dropout=0.5", "dropout"), ("model=cnn", "cnn"), ("epochs=-1", "epochs"),
+    ("nesterov=maybe", "nesterov"), ("momentum=1", "momentum"), ("dropout=1", "dropout"), ("model=cn", "'cnn'"), ("hidden=5-x", "5-x"), ("hidden=5,6", "5-6"), ("hidden=0-3", "0-3"), ("loss=mae", "mse"), ("grad_clip=-1", "grad_clip"),
+    ("recurrent_init=he", "he_normal"), ("epochs=-1", "epochs"),
     ("batch_size=0", "batch_size"), ("lr=0.1,two", "two"), ("input_scaling=no", "no"), ("dtype=float16", "float32"), ("x.y=1", "x"),
     ("lr=0.1,,2", "lr"), ("activation=3", "3"), ("lr=true", "lr"), ("depth=1001", "1001"), ("activation={slope:1}", "_target_"),
 ]  # fmt: skip

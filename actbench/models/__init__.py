@@ -1,1 +1,30 @@
-"""Stacked networks: R networks of one shape, trained as one."""
+"""Stacked networks: one class per kind of model, chosen here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actbench.architecture import architecture
+
+if TYPE_CHECKING:
+    from actbench.device_data import DeviceData
+    from actbench.models.networks import Networks
+    from actbench.spec import Pack
+
+
+def make_networks(pack: Pack, data: DeviceData) -> Networks:
+    """The networks of a pack, with their starting weights."""
+    from actbench.models.convolutional import StackedCNN
+    from actbench.models.mlp import StackedMLP
+    from actbench.models.recurrent import StackedLSTM, StackedRNN
+
+    makers: dict[str, Callable[[Pack, Any, DeviceData], Networks]] = {
+        "mlp": StackedMLP,
+        "autoencoder": StackedMLP,
+        "cnn": StackedCNN,
+        "resnet": StackedCNN,
+        "rnn": StackedRNN,
+        "lstm": StackedLSTM,
+    }
+    return makers[pack.shared.model](pack, architecture(pack.shared, data.shape), data)

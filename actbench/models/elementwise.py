@@ -1,6 +1,7 @@
 """The nonlinearity of one hidden layer for all networks of a pack: each activation on its slice of them.
 
-Shapes: S seeds, K variants, k of them in a slice, n = S·k networks of a slice, W units, B examples.
+Shapes: S seeds, K variants, k of them in a slice, n = S·k networks of a slice, W units, B examples. An activation that
+changes shapes turns W pre-activations into another number of outputs, the same for all networks of a pack.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def activation_settings(spec: RunSpec) -> tuple[tuple[str, float], ...]:
 class LayerActivation:
     """What a hidden layer applies to z. ``parameters`` are [S, k, …], each with the variants (a slice of K) it is of."""
 
-    def __init__(self, pack: Pack, layer: int, device: Any, dtype: torch.dtype) -> None:
+    def __init__(self, pack: Pack, layer: int, width: int, device: Any, dtype: torch.dtype) -> None:
         self.seeds, self.variants = len(pack.seeds), len(pack.variants)
         self.parts: list[tuple[slice, _TablePart | _UserPart]] = []
         start = 0
@@ -39,27 +40,39 @@ class LayerActivation:
             if stop < self.variants and _same_activation(first, pack.variants[stop]):
                 continue
             make = _UserPart if is_dotted(first.activation) else _TablePart
-            self.parts.append((slice(start, stop), make(first, pack.seeds, stop - start, layer, device, dtype)))
+            self.parts.append((slice(start, stop), make(first, pack.seeds, stop - start, layer, width, device, dtype)))
             start = stop
         self.parameters = [(part, p) for part, one in self.parts for p in one.parameters]
 
     def forward(self, z_RWB: Tensor) -> Tensor:
-        """h of the same shape."""
-        if len(self.parts) == 1:
-            return self.parts[0][1].forward(self._split(z_RWB)).reshape(z_RWB.shape)
+        """h, [R, outputs, B]."""
         z_SKWB = self._split(z_RWB)
-        return torch.cat([one.forward(z_SKWB[:, part]) for part, one in self.parts], 1).view(z_RWB.shape)
+        if len(self.parts) == 1:
+            h_SKWB = self.parts[0][1].forward(z_SKWB)
+        else:
+            h_SKWB = torch.cat([one.forward(z_SKWB[:, part]) for part, one in self.parts], 1)
+        return h_SKWB.reshape(len(z_RWB), *h_SKWB.shape[2:])
 
     def backward(self, dh_RWB: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, whose memory it takes, for the last forward."""
-        dh_SKWB, all_gradients = self._split(dh_RWB), []
+        """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, whose memory it may take, for the last forward."""
+        dh_SKWB, parts, all_gradients = self._split(dh_RWB), [], []
         for part, one in self.parts:
             dh = dh_SKWB[:, part]
             dz, gradients = one.backward(dh)
-            if dz is not dh:
-                dh.copy_(dz)
             all_gradients += gradients
-        return dh_RWB, all_gradients
+            if dz.shape != dh.shape:
+                parts.append(dz)
+            elif dz is not dh:
+                dh.copy_(dz)
+        if not parts:
+            return dh_RWB, all_gradients
+        dz_SKWB = torch.cat(parts, 1)
+        return dz_SKWB.reshape(len(dh_RWB), *dz_SKWB.shape[2:]), all_gradients
+
+    def differentiable(self, z: Tensor) -> Tensor:
+        """h of [S, K, W, …], for autograd; works on any strides."""
+        outputs = [one.differentiable(z[:, part] if len(self.parts) > 1 else z) for part, one in self.parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def _split(self, t_RWB: Tensor) -> Tensor:
         return t_RWB.view(self.seeds, self.variants, *t_RWB.shape[1:])
@@ -72,13 +85,13 @@ def _same_activation(one: RunSpec, other: RunSpec) -> bool:
 class _TablePart:
     """An entry of the table on z [S, k, W, B]; trained settings are [S, k, W, 1]."""
 
-    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, device: Any, dtype: Any) -> None:
+    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.entry = ACTIVATIONS[spec.activation]
         self.fixed: dict[str, float] = {}
         self.trained: dict[str, Tensor] = {}
         for name, value in activation_settings(spec):
             if name in self.entry.trained:
-                shape = (len(seeds), k, spec.width, 1)
+                shape = (len(seeds), k, width, 1)
                 self.trained[name] = torch.full(shape, value, device=device, dtype=dtype)
             else:
                 self.fixed[name] = value
@@ -100,11 +113,15 @@ class _TablePart:
         dz, *gradients = torch.autograd.grad(self.h, self.leaves, dh)
         return dz, gradients
 
+    def differentiable(self, z: Tensor) -> Tensor:
+        trained = {name: p.view(*p.shape[:3], *[1] * (z.ndim - 3)) for name, p in self.trained.items()}
+        return self.entry.forward(z, **self.fixed, **trained)
+
 
 class _UserPart:
     """A user's own activation, one copy per network. It sees [B, W] of one network, as any torch module would."""
 
-    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, device: Any, dtype: Any) -> None:
+    def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.seeds, self.k = len(seeds), k
         modules = [make_user_activation(spec.activation, seed, layer) for seed in seeds]
         self.one = modules[0]
@@ -134,10 +151,17 @@ class _UserPart:
     def forward(self, z: Tensor) -> Tensor:
         with torch.enable_grad():
             self.leaves = [z.detach().requires_grad_(), *(p.detach().requires_grad_() for p in self.parameters)]
-            flat = [leaf.reshape(self.seeds * self.k, *leaf.shape[2:]) for leaf in self.leaves]
-            z_nBW, parameters = flat[0].transpose(1, 2), tuple(flat[1:])
-            self.h = self._apply(parameters, z_nBW).transpose(1, 2).reshape(z.shape)
+            self.h = self._call_each(self.leaves[0], self.leaves[1:])
         return self.h.detach()
+
+    def differentiable(self, z: Tensor) -> Tensor:
+        flat = z.reshape(*z.shape[:3], -1)
+        return self._call_each(flat, self.parameters).reshape(z.shape)
+
+    def _call_each(self, z: Tensor, parameters: list[Tensor]) -> Tensor:
+        """h of [S, k, W, B], each network's own module having seen [B, W]."""
+        flat = [t.reshape(self.seeds * self.k, *t.shape[2:]) for t in (z, *parameters)]
+        return self._apply(tuple(flat[1:]), flat[0].transpose(1, 2)).transpose(1, 2).reshape(z.shape)
 
     def _apply(self, parameters: tuple[Tensor, ...], z_nBW: Tensor) -> Tensor:
         if self.can_vmap:

@@ -1,7 +1,7 @@
-"""Stacked multilayer perceptrons with a hand-written backward pass: a tenth faster than autograd, and δ lies open.
+"""Stacked perceptrons with a hand-written backward pass: a tenth faster than autograd, and δ lies open.
 
-Shapes: R = S·K networks (S seeds, K variants each), O units of a layer, I its inputs, C classes, B examples, G groups
-of networks that see the same batch: G = S in training, 1 in evaluation, where every network sees the same examples.
+Shapes: R = S·K networks (S seeds, K variants each), O pre-activations of a layer, I its inputs, C outputs, B examples, G
+groups of networks that see the same batch: G = S in training, 1 in evaluation, where every network sees the same examples.
 Activations are [R, units, B] and weights [R, O, I], so that the first layer of all networks of a group is one matrix
 product, and nothing is ever transposed in memory. Inputs that never change (the margins of MNIST's images) are left out
 of that product: their weights act together as one more bias.
@@ -9,56 +9,59 @@ of that product: their weights act together as one more bias.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from actbench.device_data import FixedInputs
-from actbench.inits import INITS
-from actbench.models.elementwise import LayerActivation, gain_of
-from actbench.rng import stream
-from actbench.spec import Pack, RunSpec
-
-SeenForward = Callable[[int, Tensor, Tensor], None]
-SeenBackward = Callable[[int, Tensor], None]
+from actbench.architecture import Architecture
+from actbench.device_data import DeviceData
+from actbench.inits import Fans
+from actbench.models.elementwise import LayerActivation
+from actbench.models.networks import Parameter, SeenBackward, SeenForward
+from actbench.models.regularise import Dropout, Norm, penalty_gradient
+from actbench.models.weights import WeightMaker
+from actbench.spec import Pack
 
 
 class StackedMLP:
-    """R perceptrons of one shape.
+    """R perceptrons of one shape: classifiers, or autoencoders.
 
     Attributes:
+        sizes: the sizes of its layers.
         weights, biases: one [R, O, I] and one [R, O, 1] per layer, the output layer last. The first layer's I are the
             inputs that vary.
         fixed_weights: [R, O, F] of the first layer's F inputs that are the same in every example; none, or one such.
+        norms: one per hidden layer, or none; the biases are their shifts.
         activations: one per hidden layer.
-        z, h: the hidden layers' pre-activations and outputs of the last forward, [R, O, B] each.
+        z, h: the hidden layers' pre-activations and outputs (before dropout) of the last forward, [R, O, B] each.
     """
 
-    def __init__(
-        self, pack: Pack, features: int, classes: int, device: Any, dtype: torch.dtype, fixed: FixedInputs | None = None
-    ) -> None:
-        spec = pack.shared
-        self.seeds, self.variants, self.depth = len(pack.seeds), len(pack.variants), spec.depth
-        sizes = [features, *[spec.width] * spec.depth, classes]
-        self.weights = _initial_weights(pack, sizes, device, dtype)
+    def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
+        spec, fixed, device, dtype = pack.shared, data.fixed, data.device, data.dtype
+        self.seeds, self.variants, self.depth, self.sizes = len(pack.seeds), len(pack.variants), len(sizes.layers), sizes
+        maker = WeightMaker(pack, device, dtype)
+        layers = [maker.hidden(Fans(layer.inputs, layer.pre)) for layer in sizes.layers]
+        self.weights = [*(w for w, _ in layers), maker.draw(Fans(sizes.last_inputs, sizes.outputs))]
+        self.biases = [*(b for _, b in layers), self.weights[0].new_zeros(len(pack), sizes.outputs, 1)]
         self.fixed, self.fixed_weights = fixed, []
         if fixed is not None:
             self.fixed_weights = [self.weights[0][:, :, fixed.fixed]]
             self.weights[0] = self.weights[0][:, :, fixed.varying]
-        start = torch.tensor([s.bias for s in pack.specs], device=device, dtype=dtype).view(-1, 1, 1)
-        hidden = [start.expand(-1, spec.width, 1).clone() for _ in range(spec.depth)]
-        self.biases = [*hidden, start.new_zeros(len(pack), classes, 1)]
-        self.activations = [LayerActivation(pack, layer, device, dtype) for layer in range(spec.depth)]
+        normed = sizes.layers if spec.norm != "none" else ()
+        self.norms = [Norm(spec.norm, len(pack), layer.pre, device, dtype) for layer in normed]
+        self.dropout = Dropout(pack, device, dtype) if spec.dropout else None
+        self.activations = [LayerActivation(pack, place, layer.pre, device, dtype) for place, layer in enumerate(sizes.layers)]
         self.z: list[Tensor] = []
         self.h: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        self._read: list[Tensor] = []  # what the layers after the first read
         self._scratch: dict[str, Tensor] = {}
+        if spec.norm == "batch":
+            self._forward(data.probe_x[: spec.batch_size].unsqueeze(0), None, None, "start")
 
-    def parameters(self) -> list[tuple[Tensor, slice | None]]:
+    def parameters(self) -> list[Parameter]:
         """Every trained tensor with the variants it belongs to: None for all, as [R, …]; a slice of K, as [S, k, …]."""
-        dense = [(p, None) for p in (*self.weights, *self.biases, *self.fixed_weights)]
+        scales = [norm.scale for norm in self.norms]
+        dense: list[Parameter] = [(p, None) for p in (*self.weights, *self.biases, *self.fixed_weights, *scales)]
         return dense + [(p, part) for activation in self.activations for part, p in activation.parameters]
 
     def weights_of(self, layer: int, tensors: list[Tensor]) -> list[Tensor]:
@@ -66,13 +69,23 @@ class StackedMLP:
         extra = [tensors[2 * (self.depth + 1)]] if layer == 0 and self.fixed_weights else []
         return [tensors[layer], *extra]
 
-    def forward(self, x_GBI: Tensor, seen: SeenForward | None = None) -> Tensor:
-        """Logits [R, C, B]. The batch of a group is shared by its R/G networks.
+    def all_weights(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Of tensors in the order of ``parameters``, those that are weights, of any layer."""
+        return [w for layer in range(self.depth + 1) for w in self.weights_of(layer, tensors)]
 
-        Calls ``seen(layer, z, h)`` for every hidden layer as soon as it is there, while it is in the cache.
+    def forward(self, x_GBI: Tensor, seen: SeenForward | None = None, *, step: int | None = None, graph: bool = True) -> Tensor:
+        """Outputs [R, C, B]. The batch of a group is shared by its R/G networks.
+
+        Args:
+            seen: called with (layer, z, h, B) for every hidden layer as soon as it is there, while it is in the cache.
+            step: which training step this is; None in evaluation, where nothing is dropped.
+            graph: whether a backward pass will follow (of no account here).
         """
+        return self._forward(x_GBI, seen, step, "eval" if step is None else "train")
+
+    def _forward(self, x_GBI: Tensor, seen: SeenForward | None, step: int | None, mode: str) -> Tensor:
         groups, batch, features = x_GBI.shape
-        self.z, self.h = [], []
+        self.z, self.h, self._masks, self._read = [], [], [], []
         h = None
         for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             z = self._buffer(f"z{layer}", (len(w), w.shape[1], batch), w)
@@ -80,9 +93,12 @@ class StackedMLP:
                 shared = (groups, -1, features)
                 torch.bmm(w.view(shared), x_GBI.transpose(1, 2), out=z.view(groups, -1, batch))
                 if self.fixed is not None:
-                    b = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1).add_(b)
+                    fixed = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1)
+                    b = fixed.add_(b) if not self.norms else self._add_before_norm(z, fixed, b)
             else:
                 torch.bmm(w, h, out=z)
+            if self.norms and layer < self.depth:
+                z = self.norms[layer].forward(z, mode)
             z.add_(b)
             if layer == self.depth:
                 return z
@@ -90,60 +106,84 @@ class StackedMLP:
             self.z.append(z)
             self.h.append(h)
             if seen is not None:
-                seen(layer, z, h)
+                seen(layer, z, h, batch)
+            if self.dropout is not None and step is not None:
+                mask = self.dropout.mask(step, layer, (h.shape[1], batch))
+                self._masks.append(mask)
+                h = h * mask
+            self._read.append(h)
         raise AssertionError("unreachable: the output layer returns")
 
-    def backward(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], *, add: bool) -> None:
+    @staticmethod
+    def _add_before_norm(z: Tensor, fixed: Tensor, b: Tensor) -> Tensor:
+        z.add_(fixed)
+        return b
+
+    def backward(
+        self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], *, add: bool, penalty_R: Tensor | None = None
+    ) -> None:
         """Gradients from δ of the output layer, summed over examples, into tensors in the order of ``parameters``.
 
         With ``add`` they are added: into the parameters themselves, δ having been scaled by −lr, that is a step of
         plain SGD without a gradient in between, since every gradient is linear in δ.
+
+        Args:
+            penalty_R: adds the gradient of this times the sum of |h| of the hidden layers.
         """
-        self._backward(x_GBI, delta_RCB, into, add, None)
+        self._backward(x_GBI, delta_RCB, into, add, penalty_R, None)
 
     def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward) -> None:
-        """Like ``backward`` with ``add``; calls ``seen(layer, δ)`` for every hidden layer, last first."""
-        self._backward(x_GBI, delta_RCB, into, True, seen)
+        """Like ``backward`` with ``add``; calls ``seen(layer, δ, B)`` for every hidden layer, last first."""
+        self._backward(x_GBI, delta_RCB, into, True, None, seen)
 
-    def _backward(self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, seen: SeenBackward | None) -> None:
+    def _backward(
+        self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, penalty_R: Tensor | None, seen: SeenBackward | None
+    ) -> None:
         layers = self.depth + 1
-        rest = 2 * layers + len(self.fixed_weights)
-        in_weights, in_biases, in_fixed, in_rest = into[:layers], into[layers : 2 * layers], into[2 * layers : rest], into[rest:]
+        ends = [layers, 2 * layers, 2 * layers + len(self.fixed_weights)]
+        ends.append(ends[-1] + len(self.norms))
+        in_weights, in_biases, in_fixed, in_scales, in_rest = (
+            into[start:stop] for start, stop in zip([0, *ends], [*ends, None], strict=True)
+        )
         for layer in reversed(range(layers)):
             w = self.weights[layer]
+            delta_sum = delta.sum(-1, keepdim=True)
+            _keep(in_biases[layer], delta_sum, add)
+            if self.norms and layer < self.depth:
+                delta, in_scale = self.norms[layer].backward(delta)
+                _keep(in_scales[layer], in_scale, add)
+                delta_sum = delta.sum(-1, keepdim=True)
             if layer:
                 dh = self._buffer(f"dh{layer % 2}", (len(w), w.shape[2], delta.shape[2]), w)
                 torch.bmm(w.transpose(1, 2), delta, out=dh)  # before w changes
-                left, right, target = delta, self.h[layer - 1].transpose(1, 2), in_weights[layer]
+                left, right, target = delta, self._read[layer - 1].transpose(1, 2), in_weights[layer]
             else:
                 groups, batch, features = x_GBI.shape
                 left, right = delta.view(groups, -1, batch), x_GBI
                 target = in_weights[0].view(groups, -1, features)
-            delta_sum = delta.sum(-1, keepdim=True)
             if add:
                 target.baddbmm_(left, right)
-                in_biases[layer].add_(delta_sum)
             else:
                 torch.bmm(left, right, out=target)
-                in_biases[layer].copy_(delta_sum)
             if not layer and self.fixed is not None:
-                in_fixed[0].mul_(int(add)).addcmul_(delta_sum, self.fixed.values)
+                _keep(in_fixed[0], delta_sum * self.fixed.values, add)
             if layer:
+                if self._masks:
+                    dh.mul_(self._masks[layer - 1])
+                if penalty_R is not None:
+                    dh.add_(penalty_gradient(self.h[layer - 1], penalty_R))
                 delta, gradients = self.activations[layer - 1].backward(dh)
                 if gradients:
                     in_rest = self._keep_rest(gradients, in_rest, add)
                 if seen is not None:
-                    seen(layer - 1, delta)
+                    seen(layer - 1, delta, delta.shape[2])
 
     @staticmethod
     def _keep_rest(gradients: list[Tensor], in_rest: list[Tensor], add: bool) -> list[Tensor]:
         """Stores one layer's activation gradients in the last of ``in_rest``; returns the earlier layers' part."""
         cut = len(in_rest) - len(gradients)
         for target, gradient in zip(in_rest[cut:], gradients, strict=True):
-            if add:
-                target.add_(gradient)
-            else:
-                target.copy_(gradient)
+            _keep(target, gradient, add)
         return in_rest[:cut]
 
     def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -155,22 +195,8 @@ class StackedMLP:
         return kept[:size].view(shape)
 
 
-def _initial_weights(pack: Pack, sizes: list[int], device: Any, dtype: torch.dtype) -> list[Tensor]:
-    """One [R, O, I] per layer. Each seed draws its noise once, layer by layer, for all its variants."""
-    generators = [stream(seed, "weights") for seed in pack.seeds]
-    kinds = [_kind_of_init(spec) for spec in pack.variants]
-    weights = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
-        noise_SOI = torch.stack([torch.from_numpy(g.standard_normal((fan_out, fan_in))) for g in generators])
-        w_SKOI = torch.empty(len(generators), len(kinds), fan_out, fan_in, device=device, dtype=dtype)
-        for kind in dict.fromkeys(kinds):
-            name, init_gain, gain = kind
-            of_kind = [k for k, other in enumerate(kinds) if other == kind]
-            w_SOI = INITS[name].weights(noise_SOI, gain) * init_gain
-            w_SKOI[:, of_kind] = w_SOI.to(device=device, dtype=dtype).unsqueeze(1)
-        weights.append(w_SKOI.view(len(pack), fan_out, fan_in))
-    return weights
-
-
-def _kind_of_init(spec: RunSpec) -> tuple[str, float, float]:
-    return spec.init, spec.init_gain, gain_of(spec) if INITS[spec.init].wants_gain else 1.0
+def _keep(target: Tensor, gradient: Tensor, add: bool) -> None:
+    if add:
+        target.add_(gradient)
+    else:
+        target.copy_(gradient)

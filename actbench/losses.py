@@ -1,0 +1,69 @@
+"""Losses of stacked networks, and their gradients δ by the outputs, per example.
+
+Shapes: R networks = S seeds × K variants, C outputs, B examples; G groups of networks that see the same examples (S in
+training, 1 in evaluation).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Loss:
+    """What networks minimise: ``cross_entropy`` or ``mse`` to one-hot labels, or ``mse`` to the inputs themselves.
+
+    Mean squared errors are means over outputs, as torch.nn.MSELoss's.
+    """
+
+    def __init__(self, kind: str, *, reconstructs: bool) -> None:
+        self.kind, self.reconstructs = kind, reconstructs
+
+    def delta(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> Tensor:
+        """∂loss_i/∂output, [R, C, B]; takes the outputs' memory where it can."""
+        if self.kind == "cross_entropy":
+            delta = torch.softmax(out_RCB, 1)
+            _subtract_labels(delta, y_GB)
+            return delta
+        delta = out_RCB.clone()
+        self._subtract_target(delta, x_GBI, y_GB)
+        return delta.mul_(2 / out_RCB.shape[1])
+
+    def measure(self, out_RCB: Tensor, x_1BI: Tensor, y_1B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(sum of losses [R] in float64, how many are right [R] (NaN where nothing is classified), δ)."""
+        if self.kind == "cross_entropy":
+            log_p = torch.log_softmax(out_RCB, 1)
+            index = y_1B.view(1, 1, -1).expand(len(log_p), 1, -1)
+            loss = -log_p.gather(1, index).sum((1, 2), dtype=torch.float64)
+            right, delta = _count_right(out_RCB, y_1B[0]), log_p.exp_()
+            _subtract_labels(delta, y_1B)
+            return loss, right, delta
+        delta = out_RCB.clone()
+        self._subtract_target(delta, x_1BI, y_1B)
+        loss = delta.square().sum(1).sum(1, dtype=torch.float64) / out_RCB.shape[1]
+        right = torch.full_like(loss, torch.nan) if self.reconstructs else _count_right(out_RCB, y_1B[0])
+        return loss, right, delta.mul_(2 / out_RCB.shape[1])
+
+    def _subtract_target(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> None:
+        if self.reconstructs:
+            out_RCB.view(len(x_GBI), -1, *out_RCB.shape[1:]).sub_(x_GBI.transpose(1, 2).unsqueeze(1))
+        else:
+            _subtract_labels(out_RCB, y_GB)
+
+
+def _count_right(logits_RCB: Tensor, y_B: Tensor) -> Tensor:
+    """How often the first largest logit is the label's, [R]: what argmax gives, without its walk across memory."""
+    classes = logits_RCB.shape[1]
+    rank_C = torch.arange(classes, 0, -1, dtype=logits_RCB.dtype, device=logits_RCB.device)
+    is_largest = torch.empty_like(logits_RCB)
+    torch.eq(logits_RCB, logits_RCB.amax(1, keepdim=True), out=is_largest)
+    first_RB = is_largest.mul_(rank_C.view(1, -1, 1)).amax(1)
+    return (first_RB == classes - y_B).sum(1)
+
+
+def _subtract_labels(p_RCB: Tensor, y_GB: Tensor) -> None:
+    """p minus the one-hot labels, in place."""
+    groups, batch = y_GB.shape
+    one_hot_G1CB = torch.zeros(groups, 1, p_RCB.shape[1], batch, dtype=p_RCB.dtype, device=p_RCB.device)
+    one_hot_G1CB.scatter_(2, y_GB.view(groups, 1, 1, batch), 1)
+    p_RCB.view(groups, -1, *p_RCB.shape[1:]).sub_(one_hot_G1CB)
