@@ -52,7 +52,7 @@ def _aten() -> Any:
 
 def _tanh(z: Any) -> Any:
     """tanh, by oneDNN where it can be: four times as fast as torch's own on AVX-512, and as accurate."""
-    plain = z.requires_grad or z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < 2**14
+    plain = z.requires_grad or z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < 2**14 or z.ndim > 4
     if plain or not torch.backends.mkldnn.is_available():
         return torch.tanh(z)
     return z.to_mkldnn().tanh().to_dense()

@@ -132,7 +132,8 @@ INITS: dict[str, Init] = {
     "orthogonal": Init("a uniform orthogonal matrix: it keeps norms", "Saxe et al. 2014",
                        lambda n, f, g: _orthogonal(n, 1)),
     "gain_orthogonal": Init(
-        "gain × a uniform orthogonal matrix, gain = 1/√E[φ(ξ)²] of the activation", "Saxe et al. 2014", lambda n, f, g: _orthogonal(n, g),
+        "gain × a uniform orthogonal matrix, gain = 1/√E[φ(ξ)²] of the activation", "Saxe et al. 2014",
+        lambda n, f, g: _orthogonal(n, g),
         wants_gain=True,
     ),
     "delta_orthogonal": Init(

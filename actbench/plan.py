@@ -25,7 +25,8 @@ _KEY = tuple(name for name in SETTINGS if name not in STACKED)
 # whether there is any decides which operations a step takes, so that networks with and without are not mixed
 _SWITCHES = ("momentum", "weight_decay", "weight_l1", "activation_l1", "dropout", "grad_clip")
 _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
-STACKED_CHANNELS = 2  # up to which stacked convolutions are the faster ones on a CPU
+STACKED_CONVOLUTION_FLOP = 25e6  # of one convolution of one network in a step, up to which stacking is faster on a CPU
+LEAST_STACKED_CONVOLUTIONS = 8
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
@@ -88,10 +89,12 @@ def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
 
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a pack should hold."""
-    if spec.model in ("cnn", "resnet") and not on_gpu and spec.width > STACKED_CHANNELS:
+    per_convolution = step_flop(spec, shape) / (3 * spec.depth)
+    if spec.model in ("cnn", "resnet") and not on_gpu and per_convolution > STACKED_CONVOLUTION_FLOP:
         return 1  # one after another in channels_last: grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
+    at_least = LEAST_STACKED_CONVOLUTIONS if spec.model in ("cnn", "resnet") else 1
     target = max(STEP_FLOP, STEP_FLOP_PER_LAYER * (spec.depth + 1))
-    by_work = round(target / step_flop(spec, shape))
+    by_work = max(at_least, round(target / step_flop(spec, shape)))
     by_memory = int(PACK_BYTES / network_bytes(spec, shape))
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
 

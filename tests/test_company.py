@@ -137,7 +137,7 @@ def test_activations_that_change_shapes_in_other_models(model, activation):
 
 def test_stacked_convolutions_equal_single_ones(monkeypatch):
     """What a GPU takes, and a CPU for very few channels."""
-    monkeypatch.setattr("actbench.plan.STACKED_CHANNELS", 100)
+    monkeypatch.setattr("actbench.plan.STACKED_CONVOLUTION_FLOP", 1e12)
     for norm in ("none", "batch", "layer"):
         common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
         assert_same_steps(
@@ -163,22 +163,26 @@ def rows(measured, r: int):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_rows_alone_equal_rows_in_company(dtype, small):
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", "rnn", "autoencoder"])
+def test_rows_alone_equal_rows_in_company(dtype, model, monkeypatch):
     """All metrics of a network trained alone, and among 24 of other activations, seeds and rates."""
-    common = {**COMMON, "dtype": dtype}
+    images = small_images(40)
+    common = {**COMMON, "dtype": dtype, "model": model}
     specs = [
         make_spec(**common, activation=name, seed=seed, lr=lr)
         for name in ("relu", "prelu", "tanh", "gelu")
         for seed in (0, 5)
-        for lr in (0.01, 0.1, 0.3)
+        for lr in (0.001, 0.01, 0.05)
     ]
-    pack, data = one_pack(specs, small), DeviceData(small, specs[0], "cpu")
+    pack, data = one_pack(specs, images), DeviceData(images, specs[0], "cpu")
     together = train(pack, data)
     tolerance = dict(rtol=1e-9, atol=1e-11) if dtype == "float64" else dict(rtol=1e-3, atol=1e-5)
     for r, spec in enumerate(pack.specs):
-        alone = train(one_pack([spec], small), data)
+        alone = train(one_pack([spec], images), data)
         for (name, mine), (_, theirs) in zip(rows(alone, 0), rows(together, r), strict=True):
-            torch.testing.assert_close(mine, theirs, **tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+            near = {"atol": 5e-3} if name.startswith("sparsity") and dtype == "float32" else {}  # a z within rounding of 0
+            close = {**tolerance, **near}
+            torch.testing.assert_close(mine, theirs, **close, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_one_networks_nan_changes_no_digit_in_another():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actbench.errors import UserError
+from actbench.results import load
+from actbench.run import Options, run_study
 from actbench.spec import SETTINGS, RunSpec
 from actbench.study import load_study, study_names
 from tests.conftest import make_spec
@@ -104,6 +106,43 @@ def test_every_shipped_study_composes_and_says_what_it_asks(name):
     text = study_names()[name].read_text()
     assert text.startswith("# ") and "2 cores" in text.splitlines()[0]
     assert load_study(name).specs
+
+
+QUESTIONS = {"default", "dying_relu", "vanishing_gradients", "initialisation", "bias", "input_scaling", "sparsity_l1",
+             "cnn_relu_vs_tanh", "rnn", "autoencoder", "learning_rate"}  # fmt: skip
+
+
+def test_the_tutorials_questions_have_studies():
+    assert set(study_names()) >= QUESTIONS
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_shipped_study_runs(name, tmp_path):
+    """Its smallest slice: every axis as it is, but one seed, one rate, and little of everything else."""
+    rate = {spec.lr for spec in load_study(name).specs}
+    words = ["seed=0", f"lr={min(rate)}", "epochs=1", "train_size=60", "probe_size=20", "batch_size=30", "width=3", "depth=2"]
+    outcome = run_study(name, words, Options(out=tmp_path / "r"))
+    assert outcome.statuses["failed"] == outcome.statuses["missing"] == 0 and outcome.trained == len(outcome.study.specs) > 0
+    runs = load(tmp_path / "r").runs
+    assert len(runs) == outcome.trained
+    swept = {a for a in load_study(name).axes if a not in ("lr", "seed", "depth")}
+    assert swept == set(outcome.study.axes), "the slice keeps the study's axes"
+
+
+def test_settings_that_exclude_each_other_are_refused():
+    for words in (["model=rnn", "norm=batch"], ["model=lstm", "dropout=0.1"], ["model=resnet", "activation=crelu"],
+                  ["activation=maxout", "match_parameters=true", "hidden=5-5"], ["model=cnn", "dataset=flat.npz"]):  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            specs(*words)
+        assert "\n" not in str(caught.value)
+
+
+def test_sizes_of_hidden_layers(tmp_path):
+    (one,) = specs("hidden=512-256-64")
+    assert (one.hidden, one.depth, one.width) == ("512-256-64", 3, 512)
+    assert values(specs("hidden=5-6,7"), "hidden") == ["5-6", "7"]
+    assert values(specs(name=write(tmp_path, "hidden: [[5, 6], [7]]\n")), "hidden") == ["5-6", "7"]
+    assert len(specs("hidden=5-6", "width=3,4", "depth=1,2")) == 1
 
 
 MISTAKES = [

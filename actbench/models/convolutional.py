@@ -52,10 +52,13 @@ class StackedCNN(GraphNetworks):
         h = block = self._as_images(x_GBI)
         for place, layer in enumerate(self.sizes.layers):
             w = self.weights[place].view(-1, layer.inputs, KERNEL, KERNEL)
-            z = F.conv2d(h, w, padding=KERNEL // 2, groups=groups if place == 0 else self.networks)
+            bias = self.biases[place].view(-1)
+            fused = bias if self.norm == "none" else None
+            z = F.conv2d(h, w, fused, padding=KERNEL // 2, groups=groups if place == 0 else self.networks)
+            if place == 0:  # from images of one channel, whose layout is both, torch makes the slow one
+                z = z.contiguous(memory_format=torch.channels_last)
             if self.norm != "none":
-                z = self._normalised(z, place, step)
-            z = z + self.biases[place].view(1, -1, 1, 1)
+                z = self._normalised(z, place, step) + bias.view(1, -1, 1, 1)
             if layer.block_end:
                 z = z + block
             h = self._activated(z, place)

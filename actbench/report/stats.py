@@ -14,18 +14,29 @@ import pandas as pd
 
 from actbench.errors import UserError, unknown
 from actbench.spec import SETTINGS
-from actbench.tables import COLUMNS
+from actbench.tables import COLUMNS, EPOCHS_TO
 
 CONFIDENCE = 0.95
-DEFAULT_METRICS = ("test_accuracy",)
 FRACTIONS = ("accuracy", "fraction", "sparsity")
-SMALLER_IS_BETTER = {"train_loss", "test_loss", "seconds"}
+SMALLER_IS_BETTER = {"train_loss", "test_loss", "seconds", *EPOCHS_TO}
 METRIC_COLUMNS = tuple(name for name in COLUMNS["runs"] if name not in ("run_id", *SETTINGS, "status", "error"))
 
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric lies between 0 and 1, and is shown in percent."""
     return any(word in metric for word in FRACTIONS)
+
+
+def default_metric(runs: pd.DataFrame) -> str:
+    """What networks are judged by: test accuracy, or test loss where nothing is classified."""
+    classified = runs["test_accuracy"].notna().any()
+    return "test_accuracy" if classified or "test_loss" not in runs or runs["test_loss"].isna().all() else "test_loss"
+
+
+def mean_of(values: pd.Series, metric: str) -> float:
+    """The mean of what is there; of the epochs to some error none, if a network never came to it: the mean of the others
+    would flatter."""
+    return float(values.mean(skipna=metric not in EPOCHS_TO))
 
 
 @dataclass
@@ -110,7 +121,7 @@ def ranking(
     if runs.empty:
         raise UserError("no network has a result yet")
     axes = check_axes(runs, by) if by else default_axes(runs)
-    shown = check_metrics(metrics or DEFAULT_METRICS)
+    shown = check_metrics(metrics or [default_metric(runs)])
     cells, samples = [], {}
     for key, cell in runs.groupby(axes, dropna=False, sort=False):
         cell = cell if "lr" in axes else _at_best_rate(cell, shown[0])
@@ -118,12 +129,14 @@ def ranking(
         if "lr" not in axes:
             row["lr"] = cell["lr"].iloc[0] if cell["lr"].nunique() == 1 else np.nan
         for metric in shown:
-            per_seed = cell.groupby("seed")[metric].mean()
-            mean, low, high = interval(per_seed.to_numpy(float))
-            if is_fraction(metric):  # a fraction lies between 0 and 1, whatever Student's t says
-                low, high = max(low, 0.0) if low == low else low, min(high, 1.0) if high == high else high
+            per_seed = cell.groupby("seed")[metric].agg(mean_of, metric=metric)
+            complete = metric not in EPOCHS_TO or per_seed.notna().all()
+            mean, low, high = interval(per_seed.to_numpy(float)) if complete else (np.nan,) * 3
+            # no metric is negative, and a fraction lies between 0 and 1, whatever Student's t says
+            low = max(low, 0.0) if low == low else low
+            high = min(high, 1.0) if is_fraction(metric) and high == high else high
             row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean, low, high
-        samples[key] = cell.groupby("seed")[shown[0]].mean()
+        samples[key] = cell.groupby("seed")[shown[0]].agg(mean_of, metric=shown[0])
         row["dead"] = cell["dead_fraction"].mean()
         row["born_dead"] = cell["born_dead_fraction"].mean()
         row["diverged"] = (cell["status"] == "diverged").mean()
@@ -146,7 +159,10 @@ def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
     keys = [cell[a] for a in pooled] or [pd.Series(0, index=cell.index)]
     kept = []
     for _, part in cell.groupby(keys, dropna=False, sort=False):
-        rates = part.groupby("lr").agg(value=(metric, "mean"), diverged=("status", lambda status: (status == "diverged").mean()))
+        rates = part.groupby("lr").agg(
+            value=(metric, lambda values: mean_of(values, metric)),
+            diverged=("status", lambda status: (status == "diverged").mean()),
+        )
         # a metric that has no better and worse says nothing about rates: accuracy does
         order = rates.assign(value=rates["value"] * (-1 if metric in SMALLER_IS_BETTER else 1)).fillna(-np.inf)
         best = order.sort_values(["diverged", "value"], ascending=[True, False], kind="stable").index[0]

@@ -30,20 +30,24 @@ def summary(runs: pd.DataFrame, folder: Path) -> Group:
     runs = runs[runs["status"].isin(["completed", "diverged"])]
     if not runs.empty:
         axes = [axis for axis in stats.default_axes(runs) if runs[axis].nunique() > 1]
-        by = "activation" if runs["activation"].nunique() > 1 else _most_important(runs, axes)
+        metric = stats.default_metric(runs)
+        by = ["activation"] if runs["activation"].nunique() > 1 else [_most_important(runs, axes, metric)]
+        if "model" in axes and by != ["model"]:
+            by = ["model", *by]
         told = "each at its own best learning rate, " if runs["lr"].nunique() > 1 else ""
         seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
-        parts += [Text(f"\nTest accuracy by {by}, {told}{seeds}:"), ranking_table(stats.ranking(runs, [by]), most=25)]
+        parts += [Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {told}{seeds}:")]
+        parts.append(ranking_table(stats.ranking(runs, by), most=25))
         if death := _where_units_died(runs):
             parts.append(Text("\n" + death))
         parts.append(Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"))
-        more = [axis for axis in axes if axis != by][:1]
-        parts.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([by, *more])}"))
+        more = [axis for axis in axes if axis not in by][:1]
+        parts.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"))
     return Group(*parts)
 
 
-def _most_important(runs: pd.DataFrame, axes: list[str]) -> str:
-    order = [axis for axis in stats.importance(runs, "test_accuracy").index if axis in axes]
+def _most_important(runs: pd.DataFrame, axes: list[str], metric: str) -> str:
+    order = [axis for axis in stats.importance(runs, metric).index if axis in axes]
     return order[0] if order else "activation"
 
 
