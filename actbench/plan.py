@@ -25,7 +25,8 @@ _KEY = tuple(name for name in SETTINGS if name not in STACKED)
 # whether there is any decides which operations a step takes, so that networks with and without are not mixed
 _SWITCHES = ("momentum", "weight_decay", "weight_l1", "activation_l1", "dropout", "grad_clip")
 _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
-STACKED_CONVOLUTION_FLOP = 25e6  # of one convolution of one network in a step, up to which stacking is faster on a CPU
+# values that a convolution of one network gives in a step, up to which stacking is faster on a CPU (mean over its layers)
+STACKED_CONVOLUTION_VALUES = 300_000
 LEAST_STACKED_CONVOLUTIONS = 8
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
@@ -89,14 +90,18 @@ def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
 
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a pack should hold."""
-    per_convolution = step_flop(spec, shape) / (3 * spec.depth)
-    if spec.model in ("cnn", "resnet") and not on_gpu and per_convolution > STACKED_CONVOLUTION_FLOP:
+    if spec.model in ("cnn", "resnet") and not on_gpu and _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES:
         return 1  # one after another in channels_last: grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
     at_least = LEAST_STACKED_CONVOLUTIONS if spec.model in ("cnn", "resnet") else 1
     target = max(STEP_FLOP, STEP_FLOP_PER_LAYER * (spec.depth + 1))
     by_work = max(at_least, round(target / step_flop(spec, shape)))
     by_memory = int(PACK_BYTES / network_bytes(spec, shape))
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
+
+
+def _convolution_values(spec: RunSpec, shape: Shape) -> float:
+    layers = architecture(spec, shape).layers
+    return spec.batch_size * sum(layer.pre * layer.positions for layer in layers) / len(layers)
 
 
 def step_flop(spec: RunSpec, shape: Shape) -> float:

@@ -117,3 +117,19 @@ def test_options_of_every_command_are_pinned():
         found = [p.opts[0] for p in command.params if p.param_type_name == "option" and p.opts[0] != "--help"]
         assert sorted(found) == sorted(OPTIONS[name]), name
         assert command.help and all(getattr(p, "help", None) for p in command.params), f"{name} has an option without help"
+
+
+def test_readme_names_everything():
+    from actbench.architecture import MODELS
+    from actbench.datasets import DATASETS
+    from actbench.spec import SETTINGS
+    from actbench.study import study_names
+    from actbench.tables import COLUMNS
+
+    text = (PACKAGE.parent / "README.md").read_text()
+    names = {*SETTINGS, *MODELS, *study_names(), *COLUMNS["runs"], *COLUMNS["layers"]} - {"single"}
+    assert not {name for name in names if f"`{name}`" not in text and name not in ("epoch", "step", "layer", *TOLD)}
+    assert all(name in text for name in DATASETS)
+
+
+TOLD = ("run_id", "train_loss", "train_accuracy", "test_loss", "test_accuracy")  # told of in sentences

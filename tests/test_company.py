@@ -137,7 +137,7 @@ def test_activations_that_change_shapes_in_other_models(model, activation):
 
 def test_stacked_convolutions_equal_single_ones(monkeypatch):
     """What a GPU takes, and a CPU for very few channels."""
-    monkeypatch.setattr("actbench.plan.STACKED_CONVOLUTION_FLOP", 1e12)
+    monkeypatch.setattr("actbench.plan.STACKED_CONVOLUTION_VALUES", 10**12)
     for norm in ("none", "batch", "layer"):
         common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
         assert_same_steps(

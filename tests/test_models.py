@@ -133,8 +133,8 @@ def learns(tmp_path, *words: str) -> float:
 
 
 def test_a_cnn_learns_digits(tmp_path):
-    words = ["model=cnn", "width=8", "depth=3", "train_size=2000", "epochs=3", "lr=0.01", "momentum=0.9", "batch_size=50"]
-    assert learns(tmp_path, *words) > 0.85
+    words = ["model=cnn", "width=8", "depth=3", "train_size=2000", "epochs=3", "optimizer=adam", "lr=0.005", "batch_size=50"]
+    assert learns(tmp_path, *words) > 0.75
 
 
 def test_a_batch_normalised_resnet_learns_digits(tmp_path):

@@ -26,6 +26,13 @@ STUDIES = {
     "width 256, Adam": "width=256 optimizer=adam seed=range(0,16) epochs=1",
     "width 1,024, SGD with momentum": "width=1024 momentum=0.9 seed=0,1,2 epochs=1",
     "width 2,048, at initialisation": "width=2048 epochs=0 seed=range(0,8)",
+    "cnn, 32 channels": "model=cnn width=32 train_size=2000 epochs=1 seed=0,1,2,3",
+    "cnn, 4 channels, stacked": "model=cnn width=4 train_size=5000 epochs=1 seed=range(0,16)",
+    "resnet, batch norm": "model=resnet width=16 depth=9 norm=batch train_size=2000 epochs=1 seed=0,1,2,3",
+    "rnn": "model=rnn depth=1 epochs=1 seed=range(0,32)",
+    "lstm over pixels": "model=lstm sequence=pixels depth=1 width=32 train_size=1000 epochs=1 seed=0,1,2,3",
+    "autoencoder": "model=autoencoder hidden=256-64-256 epochs=1 seed=range(0,16)",
+    "maxout with dropout": "activation=maxout dropout=0.3 width=128 epochs=1 seed=range(0,16)",
     "batch 10,000": "width=128 batch_size=10000 seed=range(0,16) epochs=2",
     "batch 1, at initialisation: the largest packs": "width=1024 batch_size=1 epochs=0 seed=range(0,24)",
 }
