@@ -39,7 +39,7 @@ class DeviceData:
         shape: the data set's, whole.
         fixed: inputs that are left out of x, or None.
         probe_x, probe_y: the probe set, [P, I] scaled and [P].
-        test_x, test_y: the test split.
+        test_x, test_y: the test split, not yet scaled.
     """
 
     def __init__(self, data: Data, spec: RunSpec, device: Any) -> None:
@@ -61,7 +61,7 @@ class DeviceData:
         self.y = torch.from_numpy(data.y_train if chosen is None else data.y_train[chosen]).to(device)
         probe = torch.from_numpy(data.probe(spec.probe_size, len(self.y))).to(device)
         self.probe_x, self.probe_y = self.scale(self.x[probe]), self.y[probe]
-        self.test_x = self.scale(torch.from_numpy(x_test).to(device))
+        self.test_x = torch.from_numpy(x_test).to(device)
         self.test_y = torch.from_numpy(data.y_test).to(device)
         self.shape = data.shape
 

@@ -29,6 +29,7 @@ _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed"
 STACKED_CONVOLUTION_VALUES = 300_000
 LEAST_STACKED_CONVOLUTIONS = 8
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
+GRAPH_CHUNK_BYTES = 2**27  # of a chunk's activations where autograd keeps them
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
@@ -111,7 +112,17 @@ def step_flop(spec: RunSpec, shape: Shape) -> float:
 
 def chunk_examples(spec: RunSpec, shape: Shape, networks: int) -> int:
     """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
-    return max(16, min(1024, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
+    if spec.model in BY_HAND:
+        return max(16, min(1024, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
+    return max(32, min(1024, int(GRAPH_CHUNK_BYTES / (networks * _example_bytes(spec, shape)))))
+
+
+def _example_bytes(spec: RunSpec, shape: Shape) -> float:
+    """What the activations of one example of one network take while its gradient is computed, in bytes."""
+    sizes = architecture(spec, shape)
+    # what autograd keeps for its backward pass, and what that pass makes
+    copies = (1 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
+    return (8 if spec.dtype == "float64" else 4) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:
@@ -124,16 +135,11 @@ def network_bytes(spec: RunSpec, shape: Shape) -> float:
     if not uses_plain_sgd(spec):
         states = OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)
         parameters += (1 + states) * sizes.parameters(spec)
-    batch = max(
-        min(spec.batch_size, examples(spec, shape.train)), chunk_examples(spec, shape, 1) if spec.model not in BY_HAND else 64
-    )
-    # what autograd keeps for its backward pass, and what that pass makes
-    copies = (1 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
-    activations = (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs) * batch
+    activations = _example_bytes(spec, shape) * max(min(spec.batch_size, examples(spec, shape.train)), 64)
     units = sum(layer.units for layer in sizes.layers)
     statistics = 8 * 8 * units + 8 * 20 * spec.depth * len(evaluation_steps(spec, shape.train))
     noise = 3 * 8 * largest  # float64 noise, once per seed
-    return item * (parameters + activations) + statistics + noise
+    return item * parameters + activations + statistics + noise
 
 
 def pack_bytes(pack: Pack, shape: Shape) -> float:
@@ -141,11 +147,13 @@ def pack_bytes(pack: Pack, shape: Shape) -> float:
     spec = pack.shared
     batch = min(spec.batch_size, examples(spec, shape.train)) * shape.features * (8 if spec.dtype == "float64" else 4)
     order = 8 * shape.train * 2
-    return len(pack) * network_bytes(spec, shape) + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
+    chunk = chunk_examples(spec, shape, len(pack)) * len(pack) * _example_bytes(spec, shape)
+    evaluation = 0 if spec.model in BY_HAND else chunk
+    return len(pack) * network_bytes(spec, shape) + evaluation + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
 
 
 def data_bytes(spec: RunSpec, shape: Shape) -> float:
-    """Memory of a data set with its scaled probe set and test split, in bytes."""
+    """Memory of a data set with its scaled probe set, in bytes."""
     item = 8 if spec.dtype == "float64" else 4
-    scaled = (min(spec.probe_size, shape.train) + shape.test) * shape.features * item
+    scaled = min(spec.probe_size, shape.train) * shape.features * item
     return 2 * (shape.train + shape.test) * shape.features * shape.input_bytes + 2 * scaled

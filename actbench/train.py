@@ -296,7 +296,7 @@ class Trainer:
     def _measure_test(self) -> tuple[Tensor, Tensor]:
         loss = right = torch.zeros((), dtype=torch.float64)
         for x_BI, y_B in _even_chunks(self.data.test_x, self.data.test_y, self._chunk()):
-            x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
+            x_1BI, y_1B = self.data.scale(x_BI).unsqueeze(0), y_B.unsqueeze(0)
             out = self.networks.forward(x_1BI, graph=False)
             chunk_loss, chunk_right, _ = self.loss.measure(out, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
