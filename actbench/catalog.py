@@ -30,7 +30,7 @@ def first_comment(path: Path) -> str:
 def setting_line(name: str) -> str:
     """One setting: its meaning and default."""
     default = SETTINGS[name].default
-    told = "where the activation or optimizer has it" if default is None else f"default {default}"
+    told = "default null: of its own, or none" if default is None else f"default {default}"
     return f"{SETTINGS[name].metadata['help']} ({told})"
 
 

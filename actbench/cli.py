@@ -140,6 +140,8 @@ def report(
         raise unknown("format", format, FORMATS)
     runs = load(*paths).runs
     ranked = ranking(runs, _names(by), _names(metric), baseline)
+    if "loss" not in ranked.by and runs["loss"].nunique() > 1 and any(name.endswith("_loss") for name in ranked.metrics):
+        print("note: the losses of these networks are of different kinds; compare them within --by loss", file=sys.stderr)
     colour = out is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = make_console(stderr=False).width if out is None and sys.stdout.isatty() else None
     text = render(ranked, dead_grid(runs), format, colour=colour, width=width)

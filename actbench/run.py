@@ -112,6 +112,10 @@ def prepare(loaded: Study, device: str, options: Options) -> Prepared:
     shapes = {name: one.shape for name, one in data.items()}
     for spec in loaded.specs:
         architecture(spec, shapes[spec.dataset])  # a model that cannot read such data is found out now
+        if spec.train_size and spec.train_size >= (most := shapes[spec.dataset].train):
+            raise UserError(
+                f"train_size: {spec.train_size:,} is not below the {most:,} training examples of '{spec.dataset}'; null takes all"
+            )
     _check_memory(loaded.specs, shapes, device)
     folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
     return Prepared(loaded, folder, device, data, shapes)
@@ -190,7 +194,7 @@ def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape], device: st
         if needed > 0.9 * free:
             raise UserError(
                 f"a network of depth {spec.depth}, width {spec.width} and batch_size {spec.batch_size} needs about "
-                f"{needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
+                f"{needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free, of which nine tenths may be used"
             )
 
 

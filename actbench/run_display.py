@@ -83,12 +83,17 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
         print(json.dumps(fields))
         return
     sizes = [len(pack) for pack in packs]
-    print(f"study     {prepared.study.name}: {len(prepared.study.specs):,} networks, {told.networks:,} to train")
+    count = len(prepared.study.specs)
+    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {told.networks:,} to train")
     print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
-    print(f"packs     {told.packs:,}" + (f" of {min(sizes):,} to {max(sizes):,} networks" if sizes else ""))
+    print(f"packs     {told.packs:,}" + (f" of {_range(sizes)} networks" if sizes else ""))
     print(f"time      about {_duration(told.seconds)} on {prepared.device}")
     print(f"memory    about {told.memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
+
+
+def _range(sizes: list[int]) -> str:
+    return f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
 
 
 def _duration(seconds: float) -> str:

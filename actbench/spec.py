@@ -80,9 +80,7 @@ class RunSpec:
         choices=("constant", "cosine", "step"),
     )  # fmt: skip
     grad_clip: float = _setting(0.0, "largest L2 norm of a network's gradient, which is scaled down to it; 0: any", low=0)
-    train_size: int | None = _setting(
-        None, "how many training examples there are, a fixed draw; empty: all", low=1, optional=True
-    )
+    train_size: int | None = _setting(None, "how many training examples there are, a fixed draw; null: all", low=1, optional=True)
     eval_steps: int = _setting(0, "steps between further evaluations; 0: none", low=0)
     eval_log: int = _setting(
         0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", low=0, high=100

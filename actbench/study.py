@@ -137,7 +137,9 @@ def _sizes(value: Any) -> Any:
         return None
     parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
     if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= SETTINGS["width"].metadata["high"] for part in parts):
-        raise UserError(f"hidden: '{value}' is not a list of sizes, such as 512-256-64")
+        raise UserError(
+            f"hidden: '{value}' is not a list of sizes from 1 to {SETTINGS['width'].metadata['high']:,}, such as 512-256-64"
+        )
     return "-".join(str(int(part)) for part in parts)
 
 
@@ -220,6 +222,8 @@ def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]
         for values in itertools.product(*(grid[key] for key in keys)):
             specs[normalise(dict(zip(keys, values, strict=True)))] = None
     notes = []
+    if any(any(grid.get("hidden", [])) and {"depth", "width"} & set(grid) for grid in grids):
+        notes.append("where 'hidden' is given, 'depth' and 'width' follow from it")
     for key in dict.fromkeys(key for grid in grids for key in grid):
         wanted = {value for grid in grids for value in grid.get(key, [])} - {None}
         if wanted and SETTINGS[key].metadata.get("optional") and all(getattr(s, key) is None for s in specs):

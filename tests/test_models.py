@@ -12,6 +12,7 @@ from torch import nn
 
 from actbench.architecture import MODELS, architecture
 from actbench.device_data import DeviceData
+from actbench.errors import UserError
 from actbench.models import make_networks
 from actbench.plan import networks_per_pack, pack_bytes
 from actbench.results import load
@@ -126,6 +127,12 @@ def test_a_packs_memory_is_bounded_before_it_starts(model, mnist):
         count = networks_per_pack(spec, mnist.shape)
         pack = Pack(tuple(make_spec(model=model, **told, lr=0.01 + k / 1000) for k in range(count)), (0,))
         assert count == 1 or pack_bytes(pack, mnist.shape) < 1.5 * 2**30, (model, told, count)
+
+
+def test_a_train_size_that_the_data_do_not_have_is_refused(tmp_path):
+    for size in (10_000, 10**6):
+        with pytest.raises(UserError, match="10,000"):
+            run_study("single", ["epochs=0", f"train_size={size}"], Options(out=tmp_path / "r"))
 
 
 def learns(tmp_path, *words: str) -> float:

@@ -62,7 +62,8 @@ def _where_units_died(runs: pd.DataFrame) -> str:
         f"Dead units: {100 * dead:.1f} % over all networks ({100 * alive['born_dead_fraction'].mean():.1f} % born dead, "
         f"{100 * alive['died_fraction'].mean():.1f} % died, {100 * alive['revived_fraction'].mean():.1f} % revived)"
     )
-    axes = [axis for axis in stats.importance(alive, "dead_fraction").index if alive[axis].nunique() > 1][:3]
+    everywhere = [axis for axis in stats.importance(alive, "dead_fraction").index if alive[axis].notna().all()]
+    axes = [axis for axis in everywhere if alive[axis].nunique() > 1][:3]
     if not axes:
         return text + "."
     cells = alive.groupby(axes, dropna=False)["dead_fraction"].mean()
