@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 from actbench.activations import ACTIVATIONS, is_dotted, units_of
 from actbench.datasets import Shape
@@ -116,7 +116,7 @@ def hidden_sizes(spec: RunSpec) -> list[int]:
     return [int(size) for size in spec.hidden.split("-")] if spec.hidden else [spec.width] * spec.depth
 
 
-@cache
+@lru_cache(4096)
 def architecture(spec: RunSpec, shape: Shape) -> Architecture:
     """The sizes of a network.
 

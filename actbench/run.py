@@ -110,7 +110,7 @@ def prepare(loaded: Study, device: str, options: Options) -> Prepared:
     names = dict.fromkeys(spec.dataset for spec in loaded.specs)
     data = {name: load_dataset(name, options.data_dir) for name in names}
     shapes = {name: one.shape for name, one in data.items()}
-    for spec in loaded.specs:
+    for spec in _of_each_size(loaded.specs):
         architecture(spec, shapes[spec.dataset])  # a model that cannot read such data is found out now
         if spec.train_size and spec.train_size >= (most := shapes[spec.dataset].train):
             raise UserError(
@@ -181,14 +181,18 @@ def _check_user_activations(specs: Iterable[RunSpec]) -> None:
             check_user_activation(name, width)
 
 
+def _of_each_size(specs: Iterable[RunSpec]) -> Iterable[RunSpec]:
+    """One network of each size: seeds, rates and the like do not change it."""
+    told = [name for name in SETTINGS if name not in STACKED or name in ("activation", "pieces")]
+    return {tuple(getattr(spec, name) for name in told): spec for spec in specs}.values()
+
+
 def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape], device: str) -> None:
     """UserError if a single network of the study cannot fit."""
     if device != "cpu":
         return
     free = machine.available_memory()
-    # networks of a shape take the same: one of each is looked at
-    kinds = {tuple(getattr(s, name) for name in SETTINGS if name not in STACKED): s for s in specs}
-    for spec in kinds.values():
+    for spec in _of_each_size(specs):
         shape = shapes[spec.dataset]
         needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)
         if needed > 0.9 * free:
