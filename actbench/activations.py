@@ -28,6 +28,7 @@ class Activation:
         source: who proposed it.
         forward: ``(z, **settings) -> h``, elementwise.
         backward: ``(dh, z, h, **settings) -> dz``, or None for autograd.
+        from_output: whether ``backward`` reads h alone, and not z, which then need not be kept.
         settings: its settings (fields of RunSpec) and their defaults.
         trained: the settings that are where a trained parameter starts, one per unit.
         asymptotes: (low, high) of a bounded activation, else None.
@@ -40,6 +41,7 @@ class Activation:
     source: str
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None = None
+    from_output: bool = False
     settings: Mapping[str, float] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
     asymptotes: tuple[float, float] | None = None
@@ -55,7 +57,7 @@ def _tanh(z: Any) -> Any:
     plain = z.requires_grad or z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < 2**14 or z.ndim > 4
     if plain or not torch.backends.mkldnn.is_available():
         return torch.tanh(z)
-    return z.to_mkldnn().tanh().to_dense()
+    return z.to_mkldnn().tanh_().to_dense()
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -64,6 +66,7 @@ ACTIVATIONS: dict[str, Activation] = {
         "max(z, 0)", "1 if z > 0 else 0", "Nair & Hinton 2010; Glorot, Bordes & Bengio 2011",
         lambda z: torch.relu(z),
         lambda dh, z, h: _aten().threshold_backward.grad_input(dh, h, 0, grad_input=dh),
+        from_output=True,
     ),
     "leaky_relu": Activation(
         "z if z > 0 else negative_slope·z", "1 if z > 0 else negative_slope", "Maas, Hannun & Ng 2013",
@@ -125,12 +128,14 @@ ACTIVATIONS: dict[str, Activation] = {
         "σ(z) = 1/(1 + exp(−z))", "σ(z)·(1 − σ(z))", "the logistic function",
         lambda z: torch.sigmoid(z),
         lambda dh, z, h: _aten().sigmoid_backward.grad_input(dh, h, grad_input=dh),
+        from_output=True,
         asymptotes=(0.0, 1.0),
     ),
     "tanh": Activation(
         "tanh(z)", "1 − tanh(z)²", "LeCun et al. 1998",
         _tanh,
         lambda dh, z, h: _aten().tanh_backward.grad_input(dh, h, grad_input=dh),
+        from_output=True,
         asymptotes=(-1.0, 1.0),
     ),
     "hard_tanh": Activation(
@@ -165,6 +170,7 @@ ACTIVATIONS: dict[str, Activation] = {
         "min(z, 0)", "1 if z < 0 else 0", "relu turned about the origin, a control",
         lambda z: torch.clamp_max(z, 0),
         lambda dh, z, h: _aten().threshold_backward.grad_input(dh, -h, 0, grad_input=dh),
+        from_output=True,
     ),
     "maxout": Activation(
         "max over a unit's pieces z₁ … z_k, each linear in its inputs (k = pieces)", "1 for the largest piece, else 0",

@@ -24,11 +24,13 @@ class FixedInputs:
     Attributes:
         varying, fixed: which inputs vary, and which F do not.
         values: what the fixed inputs are, scaled, [F].
+        square: the sum of their squares.
     """
 
     varying: Tensor
     fixed: Tensor
     values: Tensor
+    square: Tensor
 
 
 class DeviceData:
@@ -55,7 +57,7 @@ class DeviceData:
         if len(left_out):
             values = self.scale(torch.from_numpy(data.x_train[0, left_out]).to(device))
             kept, dropped = (torch.from_numpy(columns).to(device) for columns in (varying, left_out))
-            self.fixed = FixedInputs(kept, dropped, values)
+            self.fixed = FixedInputs(kept, dropped, values, values.square().sum())
         x_train, x_test = (np.ascontiguousarray(x[:, varying]) if self.fixed else x for x in (data.x_train, data.x_test))
         self.x = torch.from_numpy(x_train if chosen is None else x_train[chosen]).to(device)
         self.y = torch.from_numpy(data.y_train if chosen is None else data.y_train[chosen]).to(device)

@@ -154,9 +154,8 @@ class Trainer:
 
     def keep_weights(self) -> None:
         """Remembers the weights as they are, so that the next evaluation can tell how much the last update changed."""
-        self.before_update = [
-            [w.clone() for w in self.networks.weights_of(layer, self.parameters)] for layer in range(self.depth)
-        ]
+        now = [p for p, _ in self.networks.parameters()]
+        self.before_update = [[w.clone() for w in self.networks.weights_of(layer, now)] for layer in range(self.depth)]
 
     def parameter_counts(self) -> np.ndarray:
         """How many trained numbers each network has, [R]."""
@@ -173,7 +172,8 @@ class Trainer:
             read_SBI = self.data.corrupted(x_SBI, self.pack.seeds, self.step, spec.corruption)
         out = self.networks.forward(read_SBI, step=self.step)
         delta = self.loss.delta(out, x_SBI, y_SB)
-        self.finite_R &= delta.sum((1, 2)).isfinite()  # the softmax of anything not finite is NaN
+        total_R = delta.sum((1, 2))
+        self.finite_R &= total_R - total_R == 0  # the softmax of anything not finite is NaN
         self.steps_R += self.finite_R
         lr = self.lr * lr_factor(spec.lr_schedule, self.step, self.last)
         self.step += 1
@@ -269,7 +269,8 @@ class Trainer:
     def _measure_probe(self) -> tuple[Tensor, Tensor, list[LayerStats]]:
         networks, x, y = self.networks, self.data.probe_x, self.data.probe_y
         layers = [LayerStats(self.asymptotes, born) for born in self.born_dead]
-        gradients = [torch.zeros_like(p) for p in self.parameters]
+        parameters = [p for p, _ in networks.parameters()]
+        gradients = [torch.zeros_like(p) for p in parameters]
         loss = right = torch.zeros((), dtype=torch.float64)
 
         def seen(layer: int, z: Tensor, h: Tensor, examples: int) -> None:
@@ -285,7 +286,7 @@ class Trainer:
             loss, right = loss + chunk_loss, right + chunk_right
             networks.observe(x_1BI, delta, gradients, seen_delta)
         for layer, stats in enumerate(layers):
-            weights = networks.weights_of(layer, self.parameters)
+            weights = networks.weights_of(layer, parameters)
             stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)
             stats.weight_norm_R = l2_norms(weights)
             stats.update_norm_R = loss * torch.nan

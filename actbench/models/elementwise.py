@@ -29,7 +29,12 @@ def activation_settings(spec: RunSpec) -> tuple[tuple[str, float], ...]:
 
 
 class LayerActivation:
-    """What a hidden layer applies to z. ``parameters`` are [S, k, …], each with the variants (a slice of K) it is of."""
+    """What a hidden layer applies to z.
+
+    Attributes:
+        parameters: [S, k, …] each, with the variants (a slice of K) it is of.
+        keeps_z: whether ``backward`` reads z, which then must stay as it was.
+    """
 
     def __init__(self, pack: Pack, layer: int, width: int, device: Any, dtype: torch.dtype) -> None:
         self.seeds, self.variants = len(pack.seeds), len(pack.variants)
@@ -43,6 +48,7 @@ class LayerActivation:
             self.parts.append((slice(start, stop), make(first, pack.seeds, stop - start, layer, width, device, dtype)))
             start = stop
         self.parameters = [(part, p) for part, one in self.parts for p in one.parameters]
+        self.keeps_z = any(one.keeps_z for _, one in self.parts)
 
     def forward(self, z_RWB: Tensor) -> Tensor:
         """h, [R, outputs, B]."""
@@ -96,6 +102,7 @@ class _TablePart:
             else:
                 self.fixed[name] = value
         self.parameters = list(self.trained.values())
+        self.keeps_z = not self.entry.from_output
 
     def forward(self, z: Tensor) -> Tensor:
         if self.entry.backward is not None:
@@ -120,6 +127,8 @@ class _TablePart:
 
 class _UserPart:
     """A user's own activation, one copy per network. It sees [B, W] of one network, as any torch module would."""
+
+    keeps_z = True
 
     def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.seeds, self.k = len(seeds), k

@@ -32,7 +32,7 @@ class StackedMLP:
         fixed_weights: [R, O, F] of the first layer's F inputs that are the same in every example; none, or one such.
         norms: one per hidden layer, or none; the biases are their shifts.
         activations: one per hidden layer.
-        z, h: the hidden layers' pre-activations and outputs (before dropout) of the last forward, [R, O, B] each.
+        h: the hidden layers' outputs (before dropout) of the last forward, [R, O, B] each.
     """
 
     def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
@@ -50,16 +50,21 @@ class StackedMLP:
         self.norms = [Norm(spec.norm, len(pack), layer.pre, device, dtype) for layer in normed]
         self.dropout = Dropout(pack, device, dtype) if spec.dropout else None
         self.activations = [LayerActivation(pack, place, layer.pre, device, dtype) for place, layer in enumerate(sizes.layers)]
-        self.z: list[Tensor] = []
         self.h: list[Tensor] = []
         self._masks: list[Tensor] = []
         self._read: list[Tensor] = []  # what the layers after the first read
         self._scratch: dict[str, Tensor] = {}
+        self._fixed_sum: Tensor | None = None  # what the fixed inputs add to the first layer in training, [R, O, 1]
+        self._fixed_moved: Tensor | None = None  # what plain SGD has yet to add to fixed_weights, over the inputs' values
         if spec.norm == "batch":
             self._forward(data.probe_x[: spec.batch_size].unsqueeze(0), None, None, "start")
 
     def parameters(self) -> list[Parameter]:
-        """Every trained tensor with the variants it belongs to: None for all, as [R, …]; a slice of K, as [S, k, …]."""
+        """Every trained tensor with the variants it belongs to: None for all, as [R, …]; a slice of K, as [S, k, …].
+
+        The tensors stay the same; after steps of plain SGD their values are up to date only once this was called.
+        """
+        self._settle_fixed()
         scales = [norm.scale for norm in self.norms]
         dense: list[Parameter] = [(p, None) for p in (*self.weights, *self.biases, *self.fixed_weights, *scales)]
         return dense + [(p, part) for activation in self.activations for part, p in activation.parameters]
@@ -85,16 +90,19 @@ class StackedMLP:
 
     def _forward(self, x_GBI: Tensor, seen: SeenForward | None, step: int | None, mode: str) -> Tensor:
         groups, batch, features = x_GBI.shape
-        self.z, self.h, self._masks, self._read = [], [], [], []
+        self.h, self._masks, self._read = [], [], []
         h = None
         for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            z = self._buffer(f"z{layer}", (len(w), w.shape[1], batch), w)
+            # fewer bytes are faster: what no derivative asks for later is overwritten in the next layer
+            kept = layer == self.depth or self.activations[layer].keeps_z
+            z = self._buffer(f"z{layer}" if kept else "passing0", (len(w), w.shape[1], batch), w)
             if h is None:
                 shared = (groups, -1, features)
                 torch.bmm(w.view(shared), x_GBI.transpose(1, 2), out=z.view(groups, -1, batch))
                 if self.fixed is not None:
-                    fixed = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1)
-                    b = fixed.add_(b) if not self.norms else self._add_before_norm(z, fixed, b)
+                    if self._fixed_moved is None:
+                        self._fixed_sum = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1)
+                    b = self._fixed_sum + b if not self.norms else self._add_before_norm(z, self._fixed_sum, b)
             else:
                 torch.bmm(w, h, out=z)
             if self.norms and layer < self.depth:
@@ -103,7 +111,6 @@ class StackedMLP:
             if layer == self.depth:
                 return z
             h = self.activations[layer].forward(z)
-            self.z.append(z)
             self.h.append(h)
             if seen is not None:
                 seen(layer, z, h, batch)
@@ -154,7 +161,7 @@ class StackedMLP:
                 _keep(in_scales[layer], in_scale, add)
                 delta_sum = delta.sum(-1, keepdim=True)
             if layer:
-                dh = self._buffer(f"dh{layer % 2}", (len(w), w.shape[2], delta.shape[2]), w)
+                dh = self._buffer(f"passing{layer % 2}", (len(w), w.shape[2], delta.shape[2]), w)
                 torch.bmm(w.transpose(1, 2), delta, out=dh)  # before w changes
                 left, right, target = delta, self._read[layer - 1].transpose(1, 2), in_weights[layer]
             else:
@@ -166,7 +173,10 @@ class StackedMLP:
             else:
                 torch.bmm(left, right, out=target)
             if not layer and self.fixed is not None:
-                _keep(in_fixed[0], delta_sum * self.fixed.values, add)
+                if in_fixed[0] is self.fixed_weights[0]:
+                    self._move_fixed(delta_sum)
+                else:
+                    _keep(in_fixed[0], delta_sum * self.fixed.values, add)
             if layer:
                 if self._masks:
                     dh.mul_(self._masks[layer - 1])
@@ -177,6 +187,19 @@ class StackedMLP:
                     in_rest = self._keep_rest(gradients, in_rest, add)
                 if seen is not None:
                     seen(layer - 1, delta, delta.shape[2])
+
+    def _move_fixed(self, delta_sum: Tensor) -> None:
+        """Notes a step of plain SGD on ``fixed_weights``: all examples' inputs are the same, so it is δ's sum times them."""
+        assert self.fixed is not None and self._fixed_sum is not None
+        if self._fixed_moved is None:
+            self._fixed_moved = torch.zeros_like(delta_sum)
+        self._fixed_moved.add_(delta_sum)
+        self._fixed_sum.add_(delta_sum * self.fixed.square)
+
+    def _settle_fixed(self) -> None:
+        if self.fixed is not None and self._fixed_moved is not None:
+            self.fixed_weights[0].add_(self._fixed_moved * self.fixed.values)
+            self._fixed_moved = None
 
     @staticmethod
     def _keep_rest(gradients: list[Tensor], in_rest: list[Tensor], add: bool) -> list[Tensor]:
