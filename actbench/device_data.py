@@ -58,7 +58,7 @@ class DeviceData:
             values = self.scale(torch.from_numpy(data.x_train[0, left_out]).to(device))
             kept, dropped = (torch.from_numpy(columns).to(device) for columns in (varying, left_out))
             self.fixed = FixedInputs(kept, dropped, values, values.square().sum())
-        x_train, x_test = (np.ascontiguousarray(x[:, varying]) if self.fixed else x for x in (data.x_train, data.x_test))
+        x_train, x_test = (x.take(varying, axis=1) if self.fixed else x for x in (data.x_train, data.x_test))
         self.x = torch.from_numpy(x_train if chosen is None else x_train[chosen]).to(device)
         self.y = torch.from_numpy(data.y_train if chosen is None else data.y_train[chosen]).to(device)
         probe = torch.from_numpy(data.probe(spec.probe_size, len(self.y))).to(device)

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actbench.errors import UserError, unknown
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas")
@@ -141,15 +143,17 @@ def fast_matmul() -> Iterator[bool]:
 
 
 def _products_are_float32(torch: Any) -> bool:
-    """Whether products of several shapes are within float32's rounding (2⁻²⁴ an operation) of float64's; bfloat16 has 2⁻⁸."""
-    generator = torch.Generator().manual_seed(0)
-    for rows, inner, columns in ((16, 784, 128), (64, 64, 128), (64, 128, 784), (256, 256, 256)):
-        a = torch.randn(2, rows, inner, generator=generator)
-        b = torch.randn(2, inner, columns, generator=generator)
-        wanted = a.double() @ b.double()
-        scale = a.double().abs() @ b.double().abs()
-        if ((torch.bmm(a, b).double() - wanted).abs() / scale).max() > 1e-6:
-            return False
+    """Whether products keep all of float32's 24 bits: asked with whole numbers of 20 bits times ±1, whose sums are exact."""
+    draw = np.random.default_rng(0)
+    used = 8  # inner places that are not 0: sums of eight such numbers have 23 bits
+    for rows, inner, columns in ((16, 784, 128), (64, 64, 128), (64, 128, 784)):
+        for long in (0, 1):  # the left factor is the one of many bits, then the right
+            a, b = np.zeros((2, rows, inner), np.float32), np.zeros((2, inner, columns), np.float32)
+            for place, factor in enumerate((a[:, :, :used], b[:, :used])):
+                factor[:] = draw.integers(2**19, 2**20, factor.shape) if place == long else draw.choice([-1, 1], factor.shape)
+            wanted = a[:, :, :used].astype(np.int64) @ b[:, :used].astype(np.int64)
+            if not np.array_equal(torch.bmm(torch.from_numpy(a), torch.from_numpy(b)).numpy(), wanted):
+                return False
     return True
 
 

@@ -24,6 +24,7 @@ from actbench.plan import chunk_examples, uses_plain_sgd
 from actbench.schedule import evaluation_steps, lr_factor, steps_per_epoch
 from actbench.spec import Pack
 
+VECTOR = 16  # float32 values
 CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
@@ -270,7 +271,7 @@ class Trainer:
         networks, x, y = self.networks, self.data.probe_x, self.data.probe_y
         layers = [LayerStats(self.asymptotes, born) for born in self.born_dead]
         parameters = [p for p, _ in networks.parameters()]
-        gradients = [torch.zeros_like(p) for p in parameters]
+        gradients = [torch.empty_like(p) for p in parameters]
         loss = right = torch.zeros((), dtype=torch.float64)
 
         def seen(layer: int, z: Tensor, h: Tensor, examples: int) -> None:
@@ -279,12 +280,12 @@ class Trainer:
         def seen_delta(layer: int, delta: Tensor, examples: int) -> None:
             layers[layer].observe_delta(delta, examples)
 
-        for x_BI, y_B in _even_chunks(x, y, self._chunk()):
+        for number, (x_BI, y_B) in enumerate(_even_chunks(x, y, self._chunk())):
             x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
             out = networks.forward(x_1BI, seen)
             chunk_loss, chunk_right, delta = self.loss.measure(out, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
-            networks.observe(x_1BI, delta, gradients, seen_delta)
+            networks.observe(x_1BI, delta, gradients, seen_delta, add=number > 0)
         for layer, stats in enumerate(layers):
             weights = networks.weights_of(layer, parameters)
             stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)
@@ -305,6 +306,7 @@ class Trainer:
 
 
 def _even_chunks(x: Tensor, y: Tensor, size: int) -> Any:
-    """(x, y) in chunks of equal size, as far as that goes, of at most ``size`` examples."""
+    """(x, y) in chunks of at most ``size`` examples: of equal sizes, but for whole vectors of processors."""
     even = -(-len(y) // -(-len(y) // size))
+    even = min(size, -(-even // VECTOR) * VECTOR)
     return zip(x.split(even), y.split(even), strict=True)

@@ -5,6 +5,7 @@ It ends when its stdin does, which is when the run that started it ends, however
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
@@ -34,8 +35,12 @@ def main() -> None:
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, tasks), daemon=True).start()
 
+    gc.disable()  # loading torch makes a million objects that stay: looking for garbage among them takes a tenth of it
     from actbench.machine import fast_matmul
     from actbench.packjob import PackJob, torch_threads
+
+    gc.freeze()
+    gc.enable()
 
     def emit(event: Any) -> None:
         pickle.dump(event, sink, protocol=pickle.HIGHEST_PROTOCOL)

@@ -139,9 +139,9 @@ class StackedMLP:
         """
         self._backward(x_GBI, delta_RCB, into, add, penalty_R, None)
 
-    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward) -> None:
-        """Like ``backward`` with ``add``; calls ``seen(layer, δ, B)`` for every hidden layer, last first."""
-        self._backward(x_GBI, delta_RCB, into, True, None, seen)
+    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward, *, add: bool) -> None:
+        """Like ``backward``; calls ``seen(layer, δ, B)`` for every hidden layer, last first."""
+        self._backward(x_GBI, delta_RCB, into, add, None, seen)
 
     def _backward(
         self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, penalty_R: Tensor | None, seen: SeenBackward | None

@@ -49,7 +49,7 @@ class Networks(Protocol):
         """Gradients from δ of the outputs."""
         ...
 
-    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward) -> None:
+    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward, *, add: bool) -> None:
         """The same, telling δ of every hidden layer."""
         ...
 
@@ -121,12 +121,12 @@ class GraphNetworks:
         gradients = self._gradients([p for p, _ in self.parameters()], delta_RCB, penalty_R)
         self._keep(gradients, into, add)
 
-    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward) -> None:
+    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward, *, add: bool) -> None:
         """See ``StackedMLP.observe``."""
         own = [p for p, _ in self.parameters()]
         flat = [t for tensors in self.z for t in tensors]
         gradients = self._gradients([*own, *flat], delta_RCB, None)
-        self._keep(gradients[: len(own)], into, True)
+        self._keep(gradients[: len(own)], into, add)
         rest = gradients[len(own) :]
         for layer in reversed(range(self.depth)):
             count = len(self.z[layer])
