@@ -1,5 +1,6 @@
-"""Compares, in one run, three ways to train the same sweep as whole processes; writes results/speed.csv and speed.md.
+"""Compares, in one run, ways to train the same sweep as whole processes; writes results/speed.csv and speed.md.
 
+    pip install jax
     python -m tests.benchmarks.speed [ROUNDS]
 
 Rounds go in turn through all ways, and medians are compared, since machines are noisy. The multirun trains a network per
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,7 @@ def main(rounds: int) -> None:
                 everything / count,
             ),
             "plain torch loop, data in memory": (["tests.benchmarks.plain_loop"], 1.0),
+            "JAX, jit(vmap(scan)), no metric": (["tests.benchmarks.jax_vmap"], 1.0),
             "actbench, all metrics at initialisation and end": ([*own, f"eval_every={EPOCHS}"], 1.0),
             "actbench, all metrics at initialisation and after every epoch": (own, 1.0),
         }
@@ -63,7 +66,8 @@ def main(rounds: int) -> None:
                 taken[way].append(scale * seconds(command))
                 print(f"{taken[way][-1]:8.1f} s  {way}", file=sys.stderr)
     hardware, versions = machine.hardware("cpu"), machine.versions()
-    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
+    jax = metadata.version("jax")
+    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, jax {jax}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
     plain = statistics.median(taken["plain torch loop, data in memory"])
     rows = []
     for way, times in taken.items():

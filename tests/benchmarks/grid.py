@@ -1,0 +1,148 @@
+"""Is training here ever slower than a plain torch loop? Walks width × depth × networks; writes results/grid.csv and grid.md.
+
+    python -m tests.benchmarks.grid [ROUNDS]
+
+Compared is the time per network and training step, without starting processes (the same for both) and without
+measuring (the plain loop does none), on MNIST's images in batches of 100: the plain loop trains one network after
+another with both cores; actbench trains the packs that its plan makes, as many at a time as there are cores. Of many equal
+packs, one per core is timed.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from actbench import machine
+from actbench.datasets import Data, load_dataset
+from actbench.events import Finished
+from actbench.plan import make_packs, step_flop
+from actbench.spec import RunSpec
+from actbench.workers import Workers
+
+BATCH = 100
+WIDTHS, DEPTHS, NETWORKS = (2, 16, 64, 256, 1024), (1, 4, 10, 50), (1, 10, 100, 1000)
+CNN_WIDTHS, CNN_DEPTHS, CNN_NETWORKS = (2, 8, 32), (2, 4, 8), (1, 10, 100)
+SECONDS = 0.3  # what a sample of the plain loop should take
+
+
+def few_to_measure(folder: Path) -> str:
+    """MNIST's images with a test split of 16, so that steps are what takes the time."""
+    archive = np.load("actbench/data/mnist-12k.npz")
+    arrays = {name: archive[name][: 16 if "test" in name else None] for name in ("x_train", "y_train", "x_test", "y_test")}
+    np.savez(folder / "few.npz", **arrays)
+    return str(folder / "few.npz")
+
+
+def specs_of(model: str, width: int, depth: int, networks: int, dataset: str, steps: int) -> list[RunSpec]:
+    told = dict(model=model, width=width, depth=depth, dataset=dataset, batch_size=BATCH, epochs=1, probe_size=16)
+    seeds = min(networks, 5)
+    rates = [0.001 * (1 + k) / networks for k in range(networks // seeds)]
+    told["train_size"] = BATCH * steps
+    return [RunSpec(**told, activation="relu", init="he_normal", seed=s, lr=lr) for lr in rates for s in range(seeds)]
+
+
+class PlainLoop:
+    """One network of torch.nn in training, with both cores."""
+
+    def __init__(self, model: str, width: int, depth: int, data: Data) -> None:
+        import torch
+        from torch import nn
+
+        layers: list[nn.Module] = []
+        x = torch.from_numpy(data.x_train).float().sub_(33).div_(79)
+        if model == "cnn":
+            from actbench.architecture import architecture
+
+            sizes = architecture(RunSpec(model="cnn", width=width, depth=depth), data.shape)
+            for layer in sizes.layers:
+                layers += [nn.Conv2d(layer.inputs, layer.pre, 3, padding=1), nn.ReLU()]
+                layers += [nn.MaxPool2d(2)] if layer.pooled else []
+            layers += [nn.Flatten(), nn.Linear(sizes.last_inputs, 10)]
+            x = x.view(-1, 1, 28, 28)
+        else:
+            for fan_in in (784, *[width] * (depth - 1)):
+                layers += [nn.Linear(fan_in, width), nn.ReLU()]
+            layers.append(nn.Linear(width, 10))
+        self.net = nn.Sequential(*layers)
+        if model == "cnn":
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.001)
+        self.x, self.y, self.torch = x, torch.from_numpy(data.y_train), torch
+
+    def seconds(self, steps: int) -> float:
+        """Of one step, the mean over so many."""
+        functional = self.torch.nn.functional
+        began = time.perf_counter()
+        for index in self.torch.randperm(len(self.x))[: steps * BATCH].split(BATCH):
+            self.optimizer.zero_grad()
+            functional.cross_entropy(self.net(self.x[index]), self.y[index]).backward()
+            self.optimizer.step()
+        return (time.perf_counter() - began) / steps
+
+
+def stacked_seconds(workers: Workers, packs: list, data: Data, name: str) -> float:
+    """Per network and step: what packs that train side by side take, but for measuring."""
+    done = [e for e in workers.run(packs, {name: data}, {name: data.shape}) if isinstance(e, Finished)]
+    assert all(row["status"] != "failed" for e in done for row in e.rows.runs), done
+    per_pack = [(e.seconds - e.measuring_seconds) / len(e.pack) for e in done]
+    steps = packs[0].shared.train_size // BATCH
+    return statistics.mean(per_pack) / steps / len(packs)
+
+
+def main(rounds: int) -> None:
+    cores = machine.cpu_count()
+    grid = [("mlp", *cell) for cell in itertools.product(WIDTHS, DEPTHS)]
+    grid += [("cnn", *cell) for cell in itertools.product(CNN_WIDTHS, CNN_DEPTHS)]
+    head = ["model", "width", "depth", "networks", "plain loop, µs", "actbench, µs", "ratio", "networks in a pack"]
+    rows: list[list] = []
+    with tempfile.TemporaryDirectory() as name:
+        dataset = few_to_measure(Path(name))
+        data = load_dataset(dataset, None)
+        with Workers("cpu", cores, processes=True) as many, Workers("cpu", 1, processes=True) as one:
+            many.start(cores)
+            one.start(1)
+            for model, width, depth in grid:
+                plain = PlainLoop(model, width, depth, data)
+                plain.seconds(2)
+                steps = max(3, min(60, round(SECONDS / plain.seconds(2))))
+                times: dict[int, list[float]] = {}
+                plain_times = []
+                sample = {}
+                for networks in NETWORKS if model == "mlp" else CNN_NETWORKS:
+                    packs = make_packs(specs_of(model, width, depth, networks, dataset, steps), {dataset: data.shape}, cores)
+                    sample[networks] = sorted(packs, key=len)[-cores:]
+                for _ in range(rounds):
+                    plain_times.append(plain.seconds(steps))
+                    for networks, packs in sample.items():
+                        team = many if len(packs) > 1 else one
+                        times.setdefault(networks, []).append(stacked_seconds(team, packs, data, dataset))
+                for networks, taken in times.items():
+                    base, own = 1e6 * statistics.median(plain_times), 1e6 * statistics.median(taken)
+                    rows.append([model, width, depth, networks, round(base), round(own, 1), round(base / own, 2), len(sample[networks][-1])])
+                    print(*rows[-1], f"{step_flop(sample[networks][0].shared, data.shape) / own / 1e3:.0f} GFLOP/s", file=sys.stderr)
+    hardware, versions = machine.hardware("cpu"), machine.versions()
+    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
+    out = Path("results")
+    with (out / "grid.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
+    lines = ["Speed over the plain loop, per network and step. Columns: networks in the sweep.", ""]
+    every = sorted({row[3] for row in rows})
+    lines += [f"| {' | '.join(['model', 'width', 'depth', *map(str, every)])} |", f"|---|{'---:|' * (2 + len(every))}"]
+    for model, width, depth in grid:
+        ratios = {row[3]: f"{row[6]:.2f}" for row in rows if row[:3] == [model, width, depth]}
+        lines.append(f"| {model} | {width} | {depth} | {' | '.join(ratios.get(n, '') for n in every)} |")
+    lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.grid {rounds}`."]
+    (out / "grid.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
