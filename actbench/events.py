@@ -28,6 +28,7 @@ class Finished:
     measuring_seconds: float = 0.0
     test_accuracy: np.ndarray = field(default_factory=lambda: np.zeros(0))
     dead_fraction: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    training_seconds: float = 0.0  # of training steps alone
 
 
 @dataclass

@@ -49,7 +49,8 @@ class PackJob:
             measured = train(pack, self._data_for(pack.shared), on_evaluation=on_evaluation, stopped=stopped)
             last = measured.evaluations[-1].network
             figures = last["test_accuracy"], last["dead_fraction"]
-            emit(Finished(pack, rows_of(pack, measured), measured.seconds, measured.measuring_seconds, *figures))
+            seconds = measured.seconds, measured.measuring_seconds
+            emit(Finished(pack, rows_of(pack, measured), *seconds, *figures, measured.training_seconds))
         except Interrupted:
             pass
         except (Exception, SystemExit, GeneratorExit) as error:  # out of memory, or code of the user's own

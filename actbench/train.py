@@ -55,6 +55,7 @@ class Measurements:
         units: of each hidden layer.
         seconds: of the whole pack.
         measuring_seconds: of evaluations.
+        training_seconds: of training steps alone.
     """
 
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Measurements:
     units: list[int] = field(default_factory=list)
     seconds: float = 0.0
     measuring_seconds: float = 0.0
+    training_seconds: float = 0.0
 
 
 def train(
@@ -96,6 +98,7 @@ def train(
     with torch.no_grad():
         trainer = Trainer(pack, data)
         measure(0)
+        ready, measured = time.perf_counter(), result.measuring_seconds
         for epoch in range(1, pack.shared.epochs + 1):
             batches = data.order(pack.seeds, epoch).split(pack.shared.batch_size, dim=1)
             for number, index_SB in enumerate(batches, 1):
@@ -107,6 +110,7 @@ def train(
                 trainer.train_step(*data.batch(index_SB))
                 if due:
                     measure(epoch if number == len(batches) else epoch - 1 + number / len(batches))
+        result.training_seconds = time.perf_counter() - ready - (result.measuring_seconds - measured)
         result.finite = trainer.finite_R.cpu().numpy()
         result.steps = trainer.steps_R.cpu().numpy()
         result.parameters = trainer.parameter_counts()

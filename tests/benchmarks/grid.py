@@ -2,8 +2,7 @@
 
     python -m tests.benchmarks.grid [ROUNDS]
 
-Compared is the time per network and training step, without starting processes (the same for both) and without
-measuring (the plain loop does none), on MNIST's images in batches of 100: the plain loop trains one network after
+Compared is the time per network and training step, without starting processes, drawing weights and measuring, on MNIST's images in batches of 100: the plain loop trains one network after
 another with both cores; actbench trains the packs that its plan makes, as many at a time as there are cores. Of many equal
 packs, one per core is timed.
 """
@@ -24,13 +23,13 @@ from actbench import machine
 from actbench.datasets import Data, load_dataset
 from actbench.events import Finished
 from actbench.plan import make_packs, step_flop
-from actbench.spec import RunSpec
+from actbench.spec import Pack, RunSpec
 from actbench.workers import Workers
 
 BATCH = 100
 WIDTHS, DEPTHS, NETWORKS = (2, 16, 64, 256, 1024), (1, 4, 10, 50), (1, 10, 100, 1000)
 CNN_WIDTHS, CNN_DEPTHS, CNN_NETWORKS = (2, 8, 32), (2, 4, 8), (1, 10, 100)
-SECONDS = 0.3  # what a sample of the plain loop should take
+SECONDS = 0.2  # what a sample of the plain loop should take
 
 
 def few_to_measure(folder: Path) -> str:
@@ -88,13 +87,12 @@ class PlainLoop:
         return (time.perf_counter() - began) / steps
 
 
-def stacked_seconds(workers: Workers, packs: list, data: Data, name: str) -> float:
-    """Per network and step: what packs that train side by side take, but for measuring."""
+def stacked_seconds(workers: Workers, packs: list[Pack], data: Data, name: str) -> float:
+    """Per network and step, of packs that train side by side."""
     done = [e for e in workers.run(packs, {name: data}, {name: data.shape}) if isinstance(e, Finished)]
-    assert all(row["status"] != "failed" for e in done for row in e.rows.runs), done
-    per_pack = [(e.seconds - e.measuring_seconds) / len(e.pack) for e in done]
+    assert sum(len(e.pack) for e in done) == sum(map(len, packs)) and all(e.training_seconds for e in done)
     steps = packs[0].shared.train_size // BATCH
-    return statistics.mean(per_pack) / steps / len(packs)
+    return statistics.mean(e.training_seconds / len(e.pack) for e in done) / steps / len(packs)
 
 
 def main(rounds: int) -> None:
@@ -119,6 +117,9 @@ def main(rounds: int) -> None:
                 for networks in NETWORKS if model == "mlp" else CNN_NETWORKS:
                     packs = make_packs(specs_of(model, width, depth, networks, dataset, steps), {dataset: data.shape}, cores)
                     sample[networks] = sorted(packs, key=len)[-cores:]
+                plain.seconds(steps)  # each way once to warm up
+                for packs in sample.values():
+                    stacked_seconds(many if len(packs) > 1 else one, packs, data, dataset)
                 for _ in range(rounds):
                     plain_times.append(plain.seconds(steps))
                     for networks, packs in sample.items():
@@ -126,8 +127,21 @@ def main(rounds: int) -> None:
                         times.setdefault(networks, []).append(stacked_seconds(team, packs, data, dataset))
                 for networks, taken in times.items():
                     base, own = 1e6 * statistics.median(plain_times), 1e6 * statistics.median(taken)
-                    rows.append([model, width, depth, networks, round(base), round(own, 1), round(base / own, 2), len(sample[networks][-1])])
-                    print(*rows[-1], f"{step_flop(sample[networks][0].shared, data.shape) / own / 1e3:.0f} GFLOP/s", file=sys.stderr)
+                    rows.append(
+                        [
+                            model,
+                            width,
+                            depth,
+                            networks,
+                            round(base),
+                            round(own, 1),
+                            round(base / own, 2),
+                            len(sample[networks][-1]),
+                        ]
+                    )
+                    print(
+                        *rows[-1], f"{step_flop(sample[networks][0].shared, data.shape) / own / 1e3:.0f} GFLOP/s", file=sys.stderr
+                    )
     hardware, versions = machine.hardware("cpu"), machine.versions()
     told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
     out = Path("results")
