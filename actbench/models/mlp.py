@@ -102,7 +102,9 @@ class StackedMLP:
                 if self.fixed is not None:
                     if self._fixed_moved is None:
                         self._fixed_sum = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1)
-                    b = self._fixed_sum + b if not self.norms else self._add_before_norm(z, self._fixed_sum, b)
+                    fixed = self._fixed_sum
+                    assert fixed is not None
+                    b = fixed + b if not self.norms else self._add_before_norm(z, fixed, b)
             else:
                 torch.bmm(w, h, out=z)
             if self.norms and layer < self.depth:
