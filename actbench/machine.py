@@ -1,4 +1,4 @@
-"""What this machine is and can do: hardware, memory, versions, and which matrix product is the fast one."""
+"""What this machine is and can do: hardware, memory, versions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from actbench.errors import UserError, unknown
 
@@ -115,46 +112,6 @@ def git_commit() -> str | None:
         )  # fmt: skip
         return done.stdout.strip() or None
     return None
-
-
-@contextlib.contextmanager
-def fast_matmul() -> Iterator[bool]:
-    """Products of float32 matrices by oneDNN where that is exact float32; yields whether it is in use.
-
-    torch multiplies float32 matrices on the CPU with MKL, which leaves half of an AMD processor's vector width unused;
-    oneDNN does not. torch takes oneDNN's path only if it may round inputs to bfloat16, which oneDNN does on processors
-    with bfloat16 matrix units and not elsewhere. So the permission is given only if a product then still has float32's
-    accuracy, and is taken back at the end.
-    """
-    torch = import_torch()
-    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    if not hasattr(matmul, "fp32_precision") or not torch.backends.mkldnn.is_available():
-        yield False
-        return
-    before = matmul.fp32_precision
-    try:
-        matmul.fp32_precision = "bf16"
-        exact = _products_are_float32(torch)
-        if not exact:
-            matmul.fp32_precision = before
-        yield exact
-    finally:
-        matmul.fp32_precision = before
-
-
-def _products_are_float32(torch: Any) -> bool:
-    """Whether products keep all of float32's 24 bits: asked with whole numbers of 20 bits times ±1, whose sums are exact."""
-    draw = np.random.default_rng(0)
-    used = 8  # inner places that are not 0: sums of eight such numbers have 23 bits
-    for rows, inner, columns in ((16, 784, 128), (64, 64, 128), (64, 128, 784)):
-        for long in (0, 1):  # the left factor is the one of many bits, then the right
-            a, b = np.zeros((2, rows, inner), np.float32), np.zeros((2, inner, columns), np.float32)
-            for place, factor in enumerate((a[:, :, :used], b[:, :used])):
-                factor[:] = draw.integers(2**19, 2**20, factor.shape) if place == long else draw.choice([-1, 1], factor.shape)
-            wanted = a[:, :, :used].astype(np.int64) @ b[:, :used].astype(np.int64)
-            if not np.array_equal(torch.bmm(torch.from_numpy(a), torch.from_numpy(b)).numpy(), wanted):
-                return False
-    return True
 
 
 def user_modules_importable() -> None:

@@ -15,6 +15,8 @@ import torch
 from actbench.datasets import Data, load_dataset
 from actbench.device_data import DeviceData
 from actbench.events import Failed, Finished, Progress
+from actbench.plan import has_large_products
+from actbench.products import products
 from actbench.schedule import evaluation_steps
 from actbench.spec import Pack, RunSpec
 from actbench.tables import rows_of
@@ -46,7 +48,9 @@ class PackJob:
             emit(Progress(len(pack) / self._evaluations(pack.shared)))
 
         try:
-            measured = train(pack, self._data_for(pack.shared), on_evaluation=on_evaluation, stopped=stopped)
+            data = self._data_for(pack.shared)
+            with products(large=has_large_products(pack, data.shape)):
+                measured = train(pack, data, on_evaluation=on_evaluation, stopped=stopped)
             last = measured.evaluations[-1].network
             figures = last["test_accuracy"], last["dead_fraction"]
             seconds = measured.seconds, measured.measuring_seconds

@@ -19,6 +19,7 @@ from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 STEP_FLOP = 0.6e9
 STEP_FLOP_PER_LAYER = 0.06e9
 MAX_NETWORKS = 4096
+LARGE_PRODUCT_FLOP = 2.5e6  # operations in one stacked matrix product, from which oneDNN's outweigh its slow start
 PACK_BYTES = 2**30
 
 _KEY = tuple(name for name in SETTINGS if name not in STACKED)
@@ -108,6 +109,16 @@ def _convolution_values(spec: RunSpec, shape: Shape) -> float:
 def step_flop(spec: RunSpec, shape: Shape) -> float:
     """Floating-point operations of one training step of one network: forward, both products of backward."""
     return min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).flop
+
+
+def has_large_products(pack: Pack, shape: Shape) -> bool:
+    """Whether a matrix product of a training step is a large one, on the average."""
+    spec, sizes = pack.shared, architecture(pack.shared, shape)
+    if spec.model in ("cnn", "resnet"):
+        flop, products = 2.0 * sizes.last_inputs * sizes.outputs, 1
+    else:
+        flop, products = sizes.flop / 3, 1 + sum(1 + layer.positions * layer.recurrent for layer in sizes.layers)
+    return len(pack) * min(spec.batch_size, examples(spec, shape.train)) * flop / products > LARGE_PRODUCT_FLOP
 
 
 def chunk_examples(spec: RunSpec, shape: Shape, networks: int) -> int:

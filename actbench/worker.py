@@ -36,7 +36,6 @@ def main() -> None:
     threading.Thread(target=_listen, args=(source, tasks), daemon=True).start()
 
     gc.disable()  # loading torch makes a million objects that stay: looking for garbage among them takes a tenth of it
-    from actbench.machine import fast_matmul
     from actbench.packjob import PackJob, torch_threads
 
     gc.freeze()
@@ -47,7 +46,7 @@ def main() -> None:
         sink.flush()
 
     job = PackJob(setup.device, setup.data_dir, {})
-    with fast_matmul(), torch_threads(setup.device, setup.threads):
+    with torch_threads(setup.device, setup.threads):
         while True:
             job.run(tasks.get(), emit, lambda: False)
 

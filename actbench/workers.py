@@ -16,14 +16,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from actbench.datasets import Data
 from actbench.errors import UserError
 from actbench.events import Failed, Finished, Progress
-from actbench.machine import available_memory, cpu_count, fast_matmul
+from actbench.machine import available_memory, cpu_count
 from actbench.plan import Shape, pack_bytes
 from actbench.spec import Pack
 from actbench.tables import rows_of_failed
@@ -62,7 +62,6 @@ class Workers:
         self.processes = (not on_gpu and "torch" not in sys.modules) if processes is None else processes
         self.events: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self.team: list[_ProcessWorker | _ThreadWorker] = []
-        self._stack = ExitStack()
 
     def __enter__(self) -> Workers:
         return self
@@ -79,7 +78,6 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         for worker in self.team:
             worker.stop()
-        self._stack.close()
 
     def run(self, packs: list[Pack], data: Mapping[str, Data], shapes: Mapping[str, Shape]) -> Iterator[Event]:
         """Yields events as they come until every network has its rows."""
@@ -134,7 +132,6 @@ class Workers:
 
         job = PackJob(self.device, self.data_dir, dict(data))
         team = min(self.count, packs)
-        self._stack.enter_context(fast_matmul())
         self.team += [_ThreadWorker(self.events, job, max(1, cpu_count() // team)) for _ in range(team)]
 
     @staticmethod

@@ -127,3 +127,10 @@ def test_own_activation_may_say_its_asymptotes(small):
 def test_own_activation_that_does_not_work_is_said_before_training(name, word):
     with pytest.raises(UserError, match=word.replace("(", r"\(")):
         check_user_activation(name, 5)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ACTIVATIONS.items() if entry.increasing])
+def test_increasing_activations_never_fall(name):
+    entry = ACTIVATIONS[name]
+    h = entry.forward(torch.linspace(-30, 30, 60001, dtype=torch.float64), **entry.settings)
+    assert (h.diff() >= 0).all()

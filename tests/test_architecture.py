@@ -16,7 +16,7 @@ PACKAGE = Path(actbench.__file__).parent
 FLOORS = [
     ["errors", "lazy", "plot", "paths", "downloads"],
     ["spec", "rng"],
-    ["activations", "inits", "optim", "metrics", "datasets", "machine", "schedule", "losses"],
+    ["activations", "inits", "optim", "metrics", "datasets", "machine", "products", "schedule", "losses"],
     ["overrides", "architecture", "study", "tables", "device_data"],
     ["plan", "models"],
     ["result_folder"],

@@ -49,25 +49,28 @@ class StackedCNN(GraphNetworks):
 
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
         groups, batch, _ = x_GBI.shape
+        # what nothing reads later is freed at once, which keeps the rest in the cache
+        measured, penalised = step is None, bool(self.pack.shared.activation_l1)
+        alone = not (measured or penalised or self.dropout)
         h = block = self._as_images(x_GBI)
         for place, layer in enumerate(self.sizes.layers):
             w = self.weights[place].view(-1, layer.inputs, KERNEL, KERNEL)
             bias = self.biases[place].view(-1)
             fused = bias if self.norm == "none" else None
             z = F.conv2d(h, w, fused, padding=KERNEL // 2, groups=groups if place == 0 else self.networks)
-            if place == 0:  # from images of one channel, whose layout is both, torch makes the slow one
-                z = z.contiguous(memory_format=torch.channels_last)
             if self.norm != "none":
                 z = self._normalised(z, place, step) + bias.view(1, -1, 1, 1)
             if layer.block_end:
                 z = z + block
-            h = self._activated(z, place)
-            self.z.append([z])
-            self.h.append([h])
+            # the largest of φ(z) is φ of the largest z: a quarter of the work, where nobody looks at the rest
+            early = layer.pooled and alone and self.activations[place].increasing
+            h = self._activated(F.max_pool2d(z, 2) if early else z, place)
+            self.z.append([z] if measured else [])
+            self.h.append([h] if measured or penalised else [])
             if self.dropout is not None and step is not None:
                 mask = self.dropout.mask(step, place, (layer.units, *h.shape[2:], batch))
                 h = h * mask.permute(4, 0, 1, 2, 3).reshape(h.shape)
-            if layer.pooled:
+            if layer.pooled and not early:
                 h = F.max_pool2d(h, 2)
             if place == 0 or layer.block_end:
                 block = h
@@ -79,9 +82,15 @@ class StackedCNN(GraphNetworks):
         assert self.image is not None
         height, width, channels = self.image
         x = x_GBI.view(*x_GBI.shape[:2], height, width, channels).permute(1, 0, 4, 2, 3).flatten(1, 2)
-        return x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+        if x.shape[1] > 1:
+            return x
+        # an image of one channel has both layouts; strides that only channels_last has make torch keep to it
+        return x.as_strided(x.shape, (height * width, 1, width, 1))
 
     def _activated(self, z: Tensor, place: int) -> Tensor:
+        if self.activations[place].any_layout:
+            return self.activations[place].differentiable(z)
         batch, _, height, width = z.shape
         z_SKUBHW = z.view(batch, self.seeds, -1, self.sizes.layers[place].pre, height, width).permute(1, 2, 3, 0, 4, 5)
         h = self.activations[place].differentiable(z_SKUBHW)

@@ -34,6 +34,8 @@ class LayerActivation:
     Attributes:
         parameters: [S, k, …] each, with the variants (a slice of K) it is of.
         keeps_z: whether ``backward`` reads z, which then must stay as it was.
+        increasing: whether h never falls as z rises.
+        any_layout: whether ``differentiable`` takes z in any order of dimensions: one elementwise function, without parameters.
     """
 
     def __init__(self, pack: Pack, layer: int, width: int, device: Any, dtype: torch.dtype) -> None:
@@ -49,6 +51,8 @@ class LayerActivation:
             start = stop
         self.parameters = [(part, p) for part, one in self.parts for p in one.parameters]
         self.keeps_z = any(one.keeps_z for _, one in self.parts)
+        self.increasing = all(one.increasing for _, one in self.parts)
+        self.any_layout = len(self.parts) == 1 and self.parts[0][1].any_layout
 
     def forward(self, z_RWB: Tensor) -> Tensor:
         """h, [R, outputs, B]."""
@@ -76,7 +80,7 @@ class LayerActivation:
         return dz_SKWB.reshape(len(dh_RWB), *dz_SKWB.shape[2:]), all_gradients
 
     def differentiable(self, z: Tensor) -> Tensor:
-        """h of [S, K, W, …], for autograd; works on any strides."""
+        """h of [S, K, W, …] (or what ``any_layout`` allows), for autograd; works on any strides."""
         outputs = [one.differentiable(z[:, part] if len(self.parts) > 1 else z) for part, one in self.parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
@@ -103,6 +107,8 @@ class _TablePart:
                 self.fixed[name] = value
         self.parameters = list(self.trained.values())
         self.keeps_z = not self.entry.from_output
+        self.increasing = self.entry.increasing
+        self.any_layout = self.entry.units is None and not self.trained
 
     def forward(self, z: Tensor) -> Tensor:
         if self.entry.backward is not None:
@@ -128,7 +134,7 @@ class _TablePart:
 class _UserPart:
     """A user's own activation, one copy per network. It sees [B, W] of one network, as any torch module would."""
 
-    keeps_z = True
+    keeps_z, increasing, any_layout = True, False, False
 
     def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.seeds, self.k = len(seeds), k

@@ -26,7 +26,6 @@ from torch import nn
 from actbench import plan
 from actbench.datasets import Data
 from actbench.device_data import DeviceData
-from actbench.machine import fast_matmul
 from actbench.plan import make_packs
 from actbench.spec import RunSpec
 from actbench.study import normalise
@@ -120,5 +119,4 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with fast_matmul():
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)

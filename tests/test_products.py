@@ -1,0 +1,93 @@
+"""Which library multiplies: oneDNN only where it is exact float32 and the products are large; one choice at a time."""
+
+import threading
+
+import pytest
+import torch
+
+from actbench import products
+from actbench.datasets import Shape
+from actbench.plan import has_large_products
+from actbench.products import products_are_float32
+from actbench.spec import Pack, RunSpec
+
+
+def rounded(t, bits):
+    """t with so many bits of its mantissa left, as hardware would keep them."""
+    mantissa, exponent = torch.frexp(t)
+    return torch.ldexp((mantissa * 2**bits).round() / 2**bits, exponent)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "exact"), [(24, 24, True), (8, 24, False), (24, 8, False), (11, 24, False), (24, 11, False)]
+)
+def test_a_product_that_rounds_either_factor_is_found_out(left, right, exact):
+    assert products_are_float32(lambda a, b: torch.bmm(rounded(a, left), rounded(b, right))) is exact
+
+
+def setting():
+    return torch.backends.mkldnn.matmul.fp32_precision
+
+
+def test_the_setting_is_given_back_after_packs_of_either_kind():
+    before = setting()
+    for large in (True, False, True):
+        with products.products(large=large) as by_onednn:
+            assert by_onednn == (large and products._can_be_exact())
+            assert (setting() == "bf16") is by_onednn
+        assert setting() == before
+
+
+def test_where_onednn_would_round_it_is_never_taken(monkeypatch):
+    before = setting()
+    monkeypatch.setattr(products, "_can_be_exact", lambda: False)
+    with products.products(large=True) as by_onednn:
+        assert not by_onednn and setting() == before
+
+
+def test_a_thread_that_wants_the_other_library_waits(monkeypatch):
+    monkeypatch.setattr(products, "_can_be_exact", lambda: True)
+    events, inside, may_leave = [], threading.Event(), threading.Event()
+
+    def large():
+        with products.products(large=True):
+            inside.set()
+            may_leave.wait(10)
+            events.append(("large", setting()))
+
+    def small():
+        with products.products(large=False):
+            events.append(("small", setting()))
+
+    before = setting()
+    first, second = threading.Thread(target=large), threading.Thread(target=small)
+    first.start()
+    assert inside.wait(10)
+    second.start()
+    second.join(0.2)
+    assert not events and second.is_alive()  # it waits
+    may_leave.set()
+    first.join(10)
+    second.join(10)
+    assert events == [("large", "bf16"), ("small", before)]
+
+
+def pack_of(networks, **settings):
+    specs = tuple(RunSpec(dataset="d", activation="relu", init="he_normal", seed=s, **settings) for s in range(networks))
+    return Pack(specs, tuple(range(networks)))
+
+
+@pytest.mark.parametrize(
+    ("networks", "settings", "large"),
+    [
+        (1, {"width": 64, "depth": 10}, False),  # 64·64·100 multiplications: less than oneDNN takes to start
+        (16, {"width": 64, "depth": 10}, True),
+        (1, {"width": 256, "depth": 4}, True),
+        (40, {"width": 2, "depth": 1}, True),  # the first layer's 784 inputs
+        (1, {"width": 32, "depth": 1, "model": "rnn"}, False),
+        (1, {"width": 8, "depth": 2, "model": "cnn"}, False),
+    ],
+)
+def test_products_are_large_by_the_arithmetic_of_one(networks, settings, large):
+    shape = Shape(784, 10, 1000, 100, 1, (28, 28, 1))
+    assert has_large_products(pack_of(networks, batch_size=100, **settings), shape) is large
