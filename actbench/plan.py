@@ -14,13 +14,13 @@ from actbench.datasets import Shape
 from actbench.schedule import evaluation_steps, examples
 from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 
-# What a pack's training step should cost at least, so that starting operations is not what takes the time, and about at
-# most, so that its tensors stay in the cache (measured: tests/benchmarks/NOTES.md).
-STEP_FLOP = 0.6e9
-STEP_FLOP_PER_LAYER = 0.06e9
+# How much arithmetic a pack's training step should be, or how many values a layer of all its networks should give, so that
+# starting operations is not what takes the time (measured: tests/benchmarks/NOTES.md; on GPUs not measured).
+STEP_FLOP, GPU_STEP_FLOP = 0.6e9, 1e11
+LAYER_VALUES = 2**18
 MAX_NETWORKS = 4096
 LARGE_PRODUCT_FLOP = 2.5e6  # operations in one stacked matrix product, from which oneDNN's outweigh its slow start
-PACK_BYTES = 2**30
+PACK_BYTES, GPU_PACK_BYTES = 2**30, 2**33
 
 _KEY = tuple(name for name in SETTINGS if name not in STACKED)
 # whether there is any decides which operations a step takes, so that networks with and without are not mixed
@@ -95,9 +95,9 @@ def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> i
     if spec.model in ("cnn", "resnet") and not on_gpu and _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES:
         return 1  # one after another in channels_last: grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
     at_least = LEAST_STACKED_CONVOLUTIONS if spec.model in ("cnn", "resnet") else 1
-    target = max(STEP_FLOP, STEP_FLOP_PER_LAYER * (spec.depth + 1))
-    by_work = max(at_least, round(target / step_flop(spec, shape)))
-    by_memory = int(PACK_BYTES / network_bytes(spec, shape))
+    by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
+    by_work = max(at_least, round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape)), by_values)
+    by_memory = int((GPU_PACK_BYTES if on_gpu else PACK_BYTES) / network_bytes(spec, shape))
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
 
 

@@ -23,7 +23,7 @@ from actbench.store import Store, set_aside
 from actbench.study import Study, load_study
 from actbench.workers import Workers
 
-LEAST_PACKS = 2  # of networks that could be one: small studies keep two cores busy, too
+LEAST_PACKS = 2  # of networks that could be one, on the CPU: small studies keep two cores busy, too
 SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
 
 
@@ -159,7 +159,8 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
     Packs are formed from the whole study, so that a run that goes on where another stopped forms the same ones.
     """
     on_gpu = prepared.device.startswith("cuda")
-    packs = make_packs(prepared.study.specs, prepared.shapes, LEAST_PACKS, on_gpu=on_gpu)
+    least = 1 if on_gpu else LEAST_PACKS
+    packs = make_packs(prepared.study.specs, prepared.shapes, least, on_gpu=on_gpu)
     if not finished:
         return packs
     whole, rest = [], []
@@ -169,7 +170,7 @@ def missing_packs(prepared: Prepared, finished: set[str]) -> list[Pack]:
             whole.append(pack)
         else:
             rest.extend(left)
-    return whole + make_packs(rest, prepared.shapes, LEAST_PACKS, on_gpu=on_gpu)
+    return whole + make_packs(rest, prepared.shapes, least, on_gpu=on_gpu)
 
 
 def _check_user_activations(specs: Iterable[RunSpec]) -> None:
