@@ -80,7 +80,37 @@ class Workers:
             worker.stop()
 
     def run(self, packs: list[Pack], data: Mapping[str, Data], shapes: Mapping[str, Shape]) -> Iterator[Event]:
-        """Yields events as they come until every network has its rows."""
+        """Yields events as they come until every network has its rows.
+
+        Packs are handed out by a thread of their own, so that a caller who writes results keeps no worker waiting.
+        """
+        told: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
+
+        def dispatch() -> None:
+            try:
+                for event in self._dispatch(packs, data, shapes):
+                    told.put(event)
+                told.put(None)
+            except BaseException as error:  # whatever it is, the caller must hear of it
+                told.put(error)
+
+        thread = threading.Thread(target=dispatch, name="packs", daemon=True)
+        thread.start()
+        ended = False
+        try:
+            while not ended:
+                event = told.get()
+                ended = event is None or isinstance(event, BaseException)
+                if isinstance(event, BaseException):
+                    raise event
+                if event is not None:
+                    yield event
+        finally:
+            if not ended:  # the caller gave up
+                self.events.put((None, None))
+            thread.join()
+
+    def _dispatch(self, packs: list[Pack], data: Mapping[str, Data], shapes: Mapping[str, Shape]) -> Iterator[Event]:
         waiting = collections.deque(packs)
         busy: dict[Any, tuple[Pack, float]] = {}
         self._hire(len(packs), data)
@@ -98,6 +128,8 @@ class Workers:
                 busy[worker] = waiting.popleft(), needed
                 worker.give(busy[worker][0])
             worker, event = self.events.get()
+            if worker is None:
+                return
             if isinstance(event, Progress):
                 told[worker] = told.get(worker, 0) + event.networks_done
                 yield event

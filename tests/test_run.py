@@ -19,12 +19,15 @@ import torch
 
 import actbench
 from actbench import packjob
+from actbench.datasets import load_dataset
 from actbench.errors import UserError
 from actbench.events import Finished
 from actbench.plan import make_packs
 from actbench.run import Options, run_study
+from actbench.spec import Pack
 from actbench.store import Store
 from actbench.tables import TABLES
+from actbench.workers import Workers
 from tests.conftest import make_spec
 
 TINY = ["width=4", "depth=2", "epochs=1", "batch_size=1000", "probe_size=100"]
@@ -369,6 +372,31 @@ def test_worker_process_that_dies_costs_its_pack_a_split_only(tmp_path):
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out)["completed"] + json.loads(out)["diverged"] == 160
+
+
+def test_packs_train_on_while_the_caller_is_busy_writing(monkeypatch):
+    specs = [make_spec(lr=lr, epochs=0) for lr in (0.1, 0.2, 0.3, 0.4)]
+    packs, data = [Pack((spec,), (spec.seed,)) for spec in specs], load_dataset("mnist-12k", None)
+    trained, real = [], packjob.train
+    monkeypatch.setattr(packjob, "train", lambda pack, *a, **b: (trained.append(pack), real(pack, *a, **b))[1])
+    with Workers("cpu", 1, processes=False) as workers:
+        events = workers.run(packs, {"mnist-12k": data}, {"mnist-12k": data.shape})
+        next(events)  # and now the caller writes, for long
+        patience = time.monotonic() + 60
+        while len(trained) < len(packs) and time.monotonic() < patience:
+            time.sleep(0.01)
+        assert trained == packs
+        assert sum(isinstance(event, Finished) for event in events) == len(packs)
+
+
+def test_a_caller_who_gives_up_is_not_kept_waiting():
+    packs = [Pack((make_spec(lr=lr, epochs=0),), (0,)) for lr in (0.1, 0.2, 0.3, 0.4)]
+    data = load_dataset("mnist-12k", None)
+    with Workers("cpu", 1, processes=False) as workers:
+        events = workers.run(packs, {"mnist-12k": data}, {"mnist-12k": data.shape})
+        next(events)
+        events.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("packs")]
 
 
 def test_packs_are_rectangles_of_bounded_size():
