@@ -14,13 +14,14 @@ import torch
 
 from actbench.datasets import Data, load_dataset
 from actbench.device_data import DeviceData
+from actbench.evaluation import Evaluation
 from actbench.events import Failed, Finished, Progress
 from actbench.plan import has_large_products
 from actbench.products import products
 from actbench.schedule import evaluation_steps
 from actbench.spec import Pack, RunSpec
 from actbench.tables import rows_of
-from actbench.train import Evaluation, Interrupted, train
+from actbench.train import Interrupted, train
 
 
 @dataclass

@@ -15,32 +15,20 @@ import torch
 from torch import Tensor
 
 from actbench.device_data import DeviceData
+from actbench.evaluation import Evaluation, Evaluator
+from actbench.graphs import CudaRecorder, RecordedSteps, Recorder, can_be_recorded
 from actbench.losses import Loss
-from actbench.metrics import LayerStats, l2_norms, layer_values, network_values
 from actbench.models import make_networks
-from actbench.models.elementwise import asymptotes_of
 from actbench.optim import OPTIMIZERS
-from actbench.plan import chunk_examples, uses_plain_sgd
+from actbench.plan import uses_plain_sgd
 from actbench.schedule import evaluation_steps, lr_factor, steps_per_epoch
 from actbench.spec import Pack
 
-VECTOR = 16  # float32 values
 CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 class Interrupted(Exception):
     """Training was asked to stop; what it had done of this pack is dropped."""
-
-
-@dataclass
-class Evaluation:
-    """What was measured once: epoch (part of one, between), step and, per column, an array [R] (``network``) or [R, L]
-    (``layers``)."""
-
-    epoch: float
-    step: int
-    network: dict[str, np.ndarray]
-    layers: dict[str, np.ndarray]
 
 
 @dataclass
@@ -74,6 +62,7 @@ def train(
     *,
     on_evaluation: Callable[[Evaluation], None] = lambda evaluation: None,
     stopped: Callable[[], bool] = lambda: False,
+    recorder: Recorder | None = None,
 ) -> Measurements:
     """Trains all networks of a pack and measures them at initialisation and whenever their schedule says.
 
@@ -82,21 +71,27 @@ def train(
         data: their data set on the device, in their scaling and precision.
         on_evaluation: called after each evaluation.
         stopped: asked at every step whether to give up.
+        recorder: records steps and replays them, where that can be done (default: on a GPU, as CUDA graphs).
 
     Raises:
         Interrupted: ``stopped`` said so.
     """
     began = time.perf_counter()
     result = Measurements()
+    on_gpu = torch.device(data.device).type == "cuda"
+    if recorder is None and on_gpu:
+        recorder = CudaRecorder(data.device)
 
     def measure(epoch: float) -> None:
+        if on_gpu:  # so that each is charged with its own time: a GPU works behind the CPU's back
+            torch.cuda.synchronize(data.device)
         started = time.perf_counter()
         result.evaluations.append(trainer.evaluate(epoch) if trainer.step else trainer.evaluate_initialisation())
         result.measuring_seconds += time.perf_counter() - started
         on_evaluation(result.evaluations[-1])
 
     with torch.no_grad():
-        trainer = Trainer(pack, data)
+        trainer = Trainer(pack, data, recorder)
         measure(0)
         ready, measured = time.perf_counter(), result.measuring_seconds
         for epoch in range(1, pack.shared.epochs + 1):
@@ -106,8 +101,8 @@ def train(
                     raise Interrupted
                 due = trainer.step + 1 in trainer.evaluated
                 if due:  # the update that the evaluation reports
-                    trainer.keep_weights()
-                trainer.train_step(*data.batch(index_SB))
+                    trainer.evaluator.keep_weights()
+                trainer.train_on(index_SB)
                 if due:
                     measure(epoch if number == len(batches) else epoch - 1 + number / len(batches))
         result.training_seconds = time.perf_counter() - ready - (result.measuring_seconds - measured)
@@ -120,28 +115,25 @@ def train(
 
 
 class Trainer:
-    """A pack in training: the networks, their optimizer's state and what was born dead.
+    """A pack in training: the networks and their optimizer's state.
 
     Attributes:
         evaluated: the steps after which the networks are to be measured.
         last: how many steps there will be.
     """
 
-    def __init__(self, pack: Pack, data: DeviceData) -> None:
+    def __init__(self, pack: Pack, data: DeviceData, recorder: Recorder | None = None) -> None:
         self.pack, self.data = pack, data
         spec, device = pack.shared, data.device
         self.networks = make_networks(pack, data)
         self.parameters = [p for p, _ in self.networks.parameters()]
-        self.depth = len(self.networks.sizes.layers)
         self.loss = Loss(spec.loss, reconstructs=spec.model == "autoencoder")
-        self.asymptotes = asymptotes_of(pack, device)
-        self.born_dead: list[Tensor | None] = [None] * self.depth
+        self.evaluator = Evaluator(pack, data, self.networks, self.loss)
         self.finite_R = torch.ones(len(pack), dtype=torch.bool, device=device)
         self.steps_R = torch.zeros(len(pack), dtype=torch.int64, device=device)
         self.step = 0
         self.evaluated = set(evaluation_steps(spec, data.shape.train))
         self.last = spec.epochs * steps_per_epoch(spec, data.shape.train)
-        self.before_update: list[list[Tensor]] = []
         self.plain_sgd = uses_plain_sgd(spec)
         self.lr = self._per_network("lr")
         settings = ("momentum", "weight_decay", "weight_l1", "activation_l1", "grad_clip")
@@ -152,15 +144,15 @@ class Trainer:
             self.update = OPTIMIZERS[spec.optimizer].step
             self.gradients = [torch.empty_like(p) for p in self.parameters]
             self.states: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+        self.recorded: RecordedSteps | None = None
+        if recorder is not None and can_be_recorded(spec):
+            factors = [lr_factor(spec.lr_schedule, step, self.last) for step in range(self.last)]
+            rates = torch.tensor(factors, dtype=data.dtype, device=device)
+            self.recorded = RecordedSteps(recorder, self._take, rates, lambda: list(self.networks.scratch.values()))
 
     def _per_network(self, setting: str) -> Tensor:
         values = [getattr(spec, setting) for spec in self.pack.specs]
         return torch.tensor(values, device=self.data.device, dtype=self.data.dtype).view(-1, 1, 1)
-
-    def keep_weights(self) -> None:
-        """Remembers the weights as they are, so that the next evaluation can tell how much the last update changed."""
-        now = [p for p, _ in self.networks.parameters()]
-        self.before_update = [[w.clone() for w in self.networks.weights_of(layer, now)] for layer in range(self.depth)]
 
     def parameter_counts(self) -> np.ndarray:
         """How many trained numbers each network has, [R]."""
@@ -169,8 +161,25 @@ class Trainer:
             counts[:, part or slice(None)] += p[0].numel() if part is None else p[0, 0].numel()
         return counts.reshape(-1)
 
+    def train_on(self, index_SB: Tensor) -> None:
+        """One step of every network on its seed's batch, given by its examples' places."""
+        if self.recorded is None:
+            self.train_step(*self.data.batch(index_SB))
+        else:
+            self.recorded.step(index_SB)
+            self.step += 1
+
+    def _take(self, index_SB: Tensor, factor: Any, t: Any) -> None:
+        self._train_step(*self.data.batch(index_SB), factor, t)
+
     def train_step(self, x_SBI: Tensor, y_SB: Tensor) -> None:
-        """One step of every network on its seed's batch. No decision in here depends on a tensor's value."""
+        """One step of every network on its seed's batch, given by its values."""
+        self._train_step(x_SBI, y_SB, lr_factor(self.pack.shared.lr_schedule, self.step, self.last), self.step + 1)
+        self.step += 1
+
+    def _train_step(self, x_SBI: Tensor, y_SB: Tensor, factor: Any, t: Any) -> None:
+        """With the rate times ``factor``, as the t-th step. No decision in here depends on a tensor's value, and nothing
+        comes from the CPU but what Python draws for dropout and corruption."""
         spec, share = self.pack.shared, 1 / y_SB.shape[1]
         read_SBI = x_SBI
         if spec.corruption:
@@ -180,8 +189,7 @@ class Trainer:
         total_R = delta.sum((1, 2))
         self.finite_R &= total_R - total_R == 0  # the softmax of anything not finite is NaN
         self.steps_R += self.finite_R
-        lr = self.lr * lr_factor(spec.lr_schedule, self.step, self.last)
-        self.step += 1
+        lr = self.lr * factor
         penalty = self.activation_l1
         if self.plain_sgd:
             delta.mul_(lr * -share)
@@ -200,7 +208,7 @@ class Trainer:
             self._clip([part for _, part in owned])
         for (p, part), gradient, state in zip(owned, self.gradients, self.states, strict=True):
             rate, momentum, decay = (self._shaped(t, part, p.ndim) for t in (lr, self.momentum, self.weight_decay))
-            self.update(p, gradient, state, self.step, rate, momentum, decay, bool(spec.nesterov))
+            self.update(p, gradient, state, t, rate, momentum, decay, bool(spec.nesterov))
 
     def _clip(self, parts: list[slice | None]) -> None:
         """Scales each network's gradients so that their common L2 norm is at most its ``grad_clip``."""
@@ -229,88 +237,13 @@ class Trainer:
         trainer = Trainer(few, self.data)
         measured = trainer.evaluate(0)
         index = torch.tensor(places, device=self.data.device)
-        self.born_dead = [born[index] for born in trainer.born_dead if born is not None]
+        self.evaluator.born_dead = [born[index] for born in trainer.evaluator.born_dead if born is not None]
         self.finite_R = trainer.finite_R[index]
         network = {name: values[places] for name, values in measured.network.items()}
         return Evaluation(0, 0, network, {name: values[places] for name, values in measured.layers.items()})
 
     def evaluate(self, epoch: float) -> Evaluation:
-        """Measures every network on the probe set and the test split, in evaluation mode."""
-        probe_loss, probe_right, layers = self._measure_probe()
-        test_loss, test_right = self._measure_test()
-        network = {
-            "train_loss": probe_loss,
-            "train_accuracy": probe_right,
-            "test_loss": test_loss,
-            "test_accuracy": test_right,
-            **network_values(layers),
-            "code_sparsity": self._code_sparsity(layers, probe_loss),
-        }
-        finite = probe_loss.isfinite() & test_loss.isfinite()
-        for stats in layers:
-            finite &= (stats.h.square_R + stats.z.square_R).isfinite()
-        self.finite_R &= finite
-        if self.step == 0:
-            self.born_dead = [stats.dead_RU for stats in layers]
-        per_layer = [layer_values(stats) for stats in layers]
-        columns = {name: torch.stack([values[name] for values in per_layer], 1) for name in per_layer[0]}
-        hide = ~finite  # a network that is not finite has no metrics
-        return Evaluation(
-            epoch,
-            self.step,
-            {name: value.masked_fill(hide, torch.nan).cpu().numpy() for name, value in network.items()},
-            {name: value.masked_fill(hide.unsqueeze(1), torch.nan).cpu().numpy() for name, value in columns.items()},
-        )
-
-    def _code_sparsity(self, layers: list[LayerStats], like: Tensor) -> Tensor:
-        if not self.loss.reconstructs:
-            return torch.full_like(like, torch.nan)
-        code = layers[len(layers) // 2]
-        return (code.zeros_RU / code.examples).mean(1, dtype=torch.float64)
-
-    def _chunk(self) -> int:
-        return chunk_examples(self.pack.shared, self.data.shape, len(self.pack))
-
-    def _measure_probe(self) -> tuple[Tensor, Tensor, list[LayerStats]]:
-        networks, x, y = self.networks, self.data.probe_x, self.data.probe_y
-        layers = [LayerStats(self.asymptotes, born) for born in self.born_dead]
-        parameters = [p for p, _ in networks.parameters()]
-        gradients = [torch.empty_like(p) for p in parameters]
-        loss = right = torch.zeros((), dtype=torch.float64)
-
-        def seen(layer: int, z: Tensor, h: Tensor, examples: int) -> None:
-            layers[layer].observe(z, h)
-
-        def seen_delta(layer: int, delta: Tensor, examples: int) -> None:
-            layers[layer].observe_delta(delta, examples)
-
-        for number, (x_BI, y_B) in enumerate(_even_chunks(x, y, self._chunk())):
-            x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
-            out = networks.forward(x_1BI, seen)
-            chunk_loss, chunk_right, delta = self.loss.measure(out, x_1BI, y_1B)
-            loss, right = loss + chunk_loss, right + chunk_right
-            networks.observe(x_1BI, delta, gradients, seen_delta, add=number > 0)
-        for layer, stats in enumerate(layers):
-            weights = networks.weights_of(layer, parameters)
-            stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)
-            stats.weight_norm_R = l2_norms(weights)
-            stats.update_norm_R = loss * torch.nan
-            if self.before_update:
-                stats.update_norm_R = l2_norms([w - b for w, b in zip(weights, self.before_update[layer], strict=True)])
-        return loss / len(y), right / len(y), layers
-
-    def _measure_test(self) -> tuple[Tensor, Tensor]:
-        loss = right = torch.zeros((), dtype=torch.float64)
-        for x_BI, y_B in _even_chunks(self.data.test_x, self.data.test_y, self._chunk()):
-            x_1BI, y_1B = self.data.scale(x_BI).unsqueeze(0), y_B.unsqueeze(0)
-            out = self.networks.forward(x_1BI, graph=False)
-            chunk_loss, chunk_right, _ = self.loss.measure(out, x_1BI, y_1B)
-            loss, right = loss + chunk_loss, right + chunk_right
-        return loss / len(self.data.test_y), right / len(self.data.test_y)
-
-
-def _even_chunks(x: Tensor, y: Tensor, size: int) -> Any:
-    """(x, y) in chunks of at most ``size`` examples: of equal sizes, but for whole vectors of processors."""
-    even = -(-len(y) // -(-len(y) // size))
-    even = min(size, -(-even // VECTOR) * VECTOR)
-    return zip(x.split(even), y.split(even), strict=True)
+        """Measures every network, in evaluation mode."""
+        measured, finite_R = self.evaluator.evaluate(epoch, self.step)
+        self.finite_R &= finite_R
+        return measured

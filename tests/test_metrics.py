@@ -8,11 +8,12 @@ import torch
 
 from actbench.architecture import MODELS
 from actbench.device_data import DeviceData
+from actbench.evaluation import Evaluator
 from actbench.metrics import METRICS, NETWORK_METRICS, LayerStats
 from actbench.models.elementwise import asymptotes_of
 from actbench.plan import make_packs
 from actbench.tables import COLUMNS
-from actbench.train import Trainer, train
+from actbench.train import train
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_data, small_images
 
@@ -129,7 +130,7 @@ COMMON = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype=
 def test_every_metric_equals_brute_force(chunk, fixed, monkeypatch):
     """At initialisation and after training, on a probe set that is part of the data; some units are dead and revive."""
     if chunk:
-        monkeypatch.setattr(Trainer, "_chunk", lambda self: chunk)
+        monkeypatch.setattr(Evaluator, "_chunk", lambda self: chunk)
     specs = [make_spec(**COMMON, lr=0.3, bias=-0.9, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
     evaluations = assert_metrics(specs, small_data(fixed=fixed))
     fractions = np.stack([e.network["dead_fraction"] for e in evaluations])

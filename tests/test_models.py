@@ -13,6 +13,7 @@ from torch import nn
 from actbench.architecture import MODELS, architecture
 from actbench.device_data import DeviceData
 from actbench.errors import UserError
+from actbench.evaluation import Evaluation
 from actbench.models import make_networks
 from actbench.plan import networks_per_pack, pack_bytes
 from actbench.results import load
@@ -20,7 +21,7 @@ from actbench.run import Options, run_study
 from actbench.schedule import evaluation_steps, lr_factor
 from actbench.spec import Pack
 from actbench.tables import epochs_to
-from actbench.train import Evaluation, train
+from actbench.train import train
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_images
 

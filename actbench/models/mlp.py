@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from actbench.architecture import Architecture
-from actbench.device_data import DeviceData
+from actbench.device_data import DeviceData, FixedInputs
 from actbench.inits import Fans
 from actbench.models.elementwise import LayerActivation
 from actbench.models.networks import Parameter, SeenBackward, SeenForward
 from actbench.models.regularise import Dropout, Norm, penalty_gradient
 from actbench.models.weights import WeightMaker
+from actbench.plan import uses_plain_sgd
 from actbench.spec import Pack
 
 
@@ -33,6 +34,7 @@ class StackedMLP:
         norms: one per hidden layer, or none; the biases are their shifts.
         activations: one per hidden layer.
         h: the hidden layers' outputs (before dropout) of the last forward, [R, O, B] each.
+        scratch: memory that is used again from step to step, by name.
     """
 
     def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
@@ -53,9 +55,13 @@ class StackedMLP:
         self.h: list[Tensor] = []
         self._masks: list[Tensor] = []
         self._read: list[Tensor] = []  # what the layers after the first read
-        self._scratch: dict[str, Tensor] = {}
-        self._fixed_sum: Tensor | None = None  # what the fixed inputs add to the first layer in training, [R, O, 1]
-        self._fixed_moved: Tensor | None = None  # what plain SGD has yet to add to fixed_weights, over the inputs' values
+        self.scratch: dict[str, Tensor] = {}
+        # plain SGD moves fixed_weights only when they are read; what they add to the first layer, [R, O, 1], is kept, and so is
+        # what has yet to be added to them, over the inputs' values
+        self._moves_late = fixed is not None and uses_plain_sgd(spec)
+        if fixed is not None and self._moves_late:
+            self._fixed_sum = self._sum_of_fixed(fixed)
+            self._fixed_moved = torch.zeros_like(self._fixed_sum)
         if spec.norm == "batch":
             self._forward(data.probe_x[: spec.batch_size].unsqueeze(0), None, None, "start")
 
@@ -100,10 +106,7 @@ class StackedMLP:
                 shared = (groups, -1, features)
                 torch.bmm(w.view(shared), x_GBI.transpose(1, 2), out=z.view(groups, -1, batch))
                 if self.fixed is not None:
-                    if self._fixed_moved is None:
-                        self._fixed_sum = torch.matmul(self.fixed_weights[0], self.fixed.values).unsqueeze(-1)
-                    fixed = self._fixed_sum
-                    assert fixed is not None
+                    fixed = self._fixed_sum if self._moves_late else self._sum_of_fixed(self.fixed)
                     b = fixed + b if not self.norms else self._add_before_norm(z, fixed, b)
             else:
                 torch.bmm(w, h, out=z)
@@ -176,7 +179,8 @@ class StackedMLP:
                 torch.bmm(left, right, out=target)
             if not layer and self.fixed is not None:
                 if in_fixed[0] is self.fixed_weights[0]:
-                    self._move_fixed(delta_sum)
+                    self._fixed_moved.add_(delta_sum)
+                    self._fixed_sum.add_(delta_sum * self.fixed.square)
                 else:
                     _keep(in_fixed[0], delta_sum * self.fixed.values, add)
             if layer:
@@ -190,18 +194,14 @@ class StackedMLP:
                 if seen is not None:
                     seen(layer - 1, delta, delta.shape[2])
 
-    def _move_fixed(self, delta_sum: Tensor) -> None:
-        """Notes a step of plain SGD on ``fixed_weights``: all examples' inputs are the same, so it is δ's sum times them."""
-        assert self.fixed is not None and self._fixed_sum is not None
-        if self._fixed_moved is None:
-            self._fixed_moved = torch.zeros_like(delta_sum)
-        self._fixed_moved.add_(delta_sum)
-        self._fixed_sum.add_(delta_sum * self.fixed.square)
+    def _sum_of_fixed(self, fixed: FixedInputs) -> Tensor:
+        return torch.matmul(self.fixed_weights[0], fixed.values).unsqueeze(-1)
 
     def _settle_fixed(self) -> None:
-        if self.fixed is not None and self._fixed_moved is not None:
+        if self.fixed is not None and self._moves_late:
             self.fixed_weights[0].add_(self._fixed_moved * self.fixed.values)
-            self._fixed_moved = None
+            self._fixed_moved.zero_()
+            self._fixed_sum.copy_(self._sum_of_fixed(self.fixed))
 
     @staticmethod
     def _keep_rest(gradients: list[Tensor], in_rest: list[Tensor], add: bool) -> list[Tensor]:
@@ -214,9 +214,9 @@ class StackedMLP:
     def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory that is used again from step to step, large enough for the largest batch so far."""
         size = shape[0] * shape[1] * shape[2]
-        kept = self._scratch.get(name)
+        kept = self.scratch.get(name)
         if kept is None or kept.numel() < size:
-            kept = self._scratch[name] = like.new_empty(size)
+            kept = self.scratch[name] = like.new_empty(size)
         return kept[:size].view(shape)
 
 

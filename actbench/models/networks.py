@@ -23,9 +23,15 @@ SeenBackward = Callable[[int, Tensor, int], None]
 
 
 class Networks(Protocol):
-    """R stacked networks. What the methods mean is told where ``StackedMLP`` has them."""
+    """R stacked networks. What the methods mean is told where ``StackedMLP`` has them.
+
+    Attributes:
+        sizes: the sizes of its layers.
+        scratch: memory that is used again from step to step, by name.
+    """
 
     sizes: Architecture
+    scratch: dict[str, Tensor]
 
     def parameters(self) -> list[Parameter]:
         """Every trained tensor, with the variants it belongs to."""
@@ -66,6 +72,7 @@ class GraphNetworks:
     def __init__(self, pack: Pack, sizes: Architecture, device: Any, dtype: torch.dtype) -> None:
         self.pack, self.sizes, self.depth = pack, sizes, len(sizes.layers)
         self.networks = len(pack)
+        self.scratch: dict[str, Tensor] = {}
         self.dropout = Dropout(pack, device, dtype) if pack.shared.dropout else None
         self.activations: list[LayerActivation] = []
         self.z: list[list[Tensor]] = []

@@ -87,7 +87,10 @@ def main() -> None:
     with (out / "scaling.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---:"] * len(head), *rows)]
-    lines += ["", f"From {NETWORKS[0]:,} to {NETWORKS[-1]:,} networks, one more takes {per_network:.2f} ms, of which orchestration "]
+    lines += [
+        "",
+        f"From {NETWORKS[0]:,} to {NETWORKS[-1]:,} networks, one more takes {per_network:.2f} ms, of which orchestration ",
+    ]
     lines[-1] += f"{orchestration:.2f} ms on one core, and {own:.1f} KiB of the process that writes."
     lines += ["", f"{told}; `python -m tests.benchmarks.scaling`."]
     (out / "scaling.md").write_text("\n".join(lines) + "\n")
