@@ -14,7 +14,7 @@ from torch import Tensor
 
 from actbench.datasets import Data
 from actbench.rng import stream
-from actbench.spec import RunSpec
+from actbench.spec import ROUNDED, RunSpec
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class DeviceData:
 
     def __init__(self, data: Data, spec: RunSpec, device: Any) -> None:
         self.data, self.device = data, device
-        self.dtype: torch.dtype = getattr(torch, spec.dtype)
+        self.dtype = torch.float64 if spec.dtype == "float64" else torch.float32
         self._shift, self._factor = data.scaling(spec.input_scaling)
         chosen = data.subset(spec.train_size)
         self.features = data.x_train.shape[1]
-        # other models read the positions of inputs, or give them back
-        left_out = data.fixed_columns if spec.model == "mlp" else data.fixed_columns[:0]
+        # other models read the positions of inputs, or give them back; rounded products round each input's own
+        left_out = data.fixed_columns if spec.model == "mlp" and spec.dtype not in ROUNDED else data.fixed_columns[:0]
         varying = np.setdiff1d(np.arange(self.features), left_out)
         self.fixed = None
         if len(left_out):

@@ -12,7 +12,7 @@ from actbench.architecture import architecture
 from actbench.datasets import Shape
 from actbench.device_data import DeviceData
 from actbench.machine import cpu_count, process_memory
-from actbench.plan import data_bytes, has_large_products, pack_bytes
+from actbench.plan import data_bytes, matrix_products, pack_bytes
 from actbench.products import products
 from actbench.run import Prepared
 from actbench.schedule import evaluation_steps, examples
@@ -103,7 +103,7 @@ def _time_pack(pack: Pack, prepared: Prepared, workers: int) -> float:
         with torch.no_grad():
             results.append(_time_alone(pack, data))
 
-    with products(large=has_large_products(pack, data.shape)):
+    with products(matrix_products(pack, data.shape, prepared.device)):
         threads = [threading.Thread(target=one) for _ in range(workers)]
         for thread in threads:
             thread.start()

@@ -16,7 +16,7 @@ from actbench.datasets import Data, load_dataset
 from actbench.device_data import DeviceData
 from actbench.evaluation import Evaluation
 from actbench.events import Failed, Finished, Progress
-from actbench.plan import has_large_products
+from actbench.plan import matrix_products
 from actbench.products import products
 from actbench.schedule import evaluation_steps
 from actbench.spec import Pack, RunSpec
@@ -50,7 +50,7 @@ class PackJob:
 
         try:
             data = self._data_for(pack.shared)
-            with products(large=has_large_products(pack, data.shape)):
+            with products(matrix_products(pack, data.shape, self.device)):
                 measured = train(pack, data, on_evaluation=on_evaluation, stopped=stopped)
             last = measured.evaluations[-1].network
             figures = last["test_accuracy"], last["dead_fraction"]

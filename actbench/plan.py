@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from actbench.architecture import activation_units, architecture
 from actbench.datasets import Shape
 from actbench.schedule import evaluation_steps, examples
-from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
+from actbench.spec import ROUNDED, SETTINGS, STACKED, Pack, RunSpec
 
 # How much arithmetic a pack's training step should be, or how many values a layer of all its networks should give, so that
 # starting operations is not what takes the time (measured: tests/benchmarks/NOTES.md; on GPUs not measured).
@@ -37,9 +37,9 @@ OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 def uses_plain_sgd(spec: RunSpec) -> bool:
     """Whether a step is w ← w − lr·gradient and nothing else, which needs no gradient in memory."""
-    return spec.optimizer == "sgd" and not any(
-        getattr(spec, name) for name in ("momentum", "weight_decay", "weight_l1", "grad_clip")
-    )
+    more = any(getattr(spec, name) for name in ("momentum", "weight_decay", "weight_l1", "grad_clip"))
+    # δ scaled by the rate would be rounded to other numbers than δ is
+    return spec.optimizer == "sgd" and not more and spec.dtype not in ROUNDED
 
 
 def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: int = 1, *, on_gpu: bool = False) -> list[Pack]:
@@ -111,6 +111,13 @@ def step_flop(spec: RunSpec, shape: Shape) -> float:
     return min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).flop
 
 
+def matrix_products(pack: Pack, shape: Shape, device: str) -> str:
+    """Which kind of ``products.KINDS`` a pack takes."""
+    if device.startswith("cuda"):
+        return "tf32" if pack.shared.dtype in ROUNDED else "plain"
+    return "onednn" if has_large_products(pack, shape) else "plain"
+
+
 def has_large_products(pack: Pack, shape: Shape) -> bool:
     """Whether a matrix product of a training step is a large one, on the average."""
     spec, sizes = pack.shared, architecture(pack.shared, shape)
@@ -142,7 +149,7 @@ def network_bytes(spec: RunSpec, shape: Shape) -> float:
     sizes = architecture(spec, shape)
     largest = max(*(layer.weights for layer in sizes.layers), sizes.last_inputs * sizes.outputs)
     # the weights, the gradient of an evaluation, the weights before the last update, a difference of two
-    parameters = 3 * sizes.parameters(spec) + largest
+    parameters = (3 + (spec.dtype in ROUNDED)) * sizes.parameters(spec) + largest
     if not uses_plain_sgd(spec):
         states = OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)
         parameters += (1 + states) * sizes.parameters(spec)

@@ -1,70 +1,85 @@
-"""Which library multiplies float32 matrices on the CPU.
+"""How float32 matrices are multiplied while a pack trains: by which library on the CPU, with tensor cores on a GPU or not.
 
-torch multiplies them with MKL, which leaves half of an AMD processor's vector width unused; oneDNN does not, but takes
-ten times as long to start (measured: tests/benchmarks/NOTES.md). So small products are MKL's and large ones oneDNN's,
+On the CPU torch multiplies them with MKL, which leaves half of an AMD processor's vector width unused; oneDNN does not, but
+takes ten times as long to start (measured: tests/benchmarks/NOTES.md). So small products are MKL's and large ones oneDNN's,
 pack by pack. torch takes oneDNN's path only if it may round inputs to bfloat16, which oneDNN does on processors with
 bfloat16 matrix units and not elsewhere. So the permission is given only if a product then still has float32's accuracy.
+
+On a GPU, tensor cores may round factors to TensorFloat-32, which changes nothing where they have been rounded already.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
+# kind → (what has the setting fp32_precision, its value); None leaves torch as it is
+KINDS: dict[str, tuple[Callable[[], Any], str] | None] = {
+    "plain": None,
+    "onednn": (lambda: torch.backends.mkldnn.matmul, "bf16"),  # type: ignore[attr-defined]
+    "tf32": (lambda: torch.backends.cuda.matmul, "tf32"),
+}
+
 _turn = threading.Condition()
-_users: list[bool] = []  # of each pack that trains now, whether it wants oneDNN: all the same
+_users: list[str] = []  # of each pack that trains now, its kind: all the same
 _before = ""
 
 
 @contextlib.contextmanager
-def products(*, large: bool) -> Iterator[bool]:
-    """Products of float32 matrices by oneDNN if they are ``large`` and that is exact; yields whether oneDNN is in use.
+def products(kind: str) -> Iterator[str]:
+    """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact.
 
-    torch has one setting for the whole process. Threads that want the other one wait until nobody needs this one, so that
+    torch has one setting for the whole process. Threads that want another wait until nobody needs this one, so that
     figures do not depend on who else trains.
     """
-    wanted = large and _can_be_exact()
+    if kind == "onednn" and not _onednn_is_exact():
+        kind = "plain"
     with _turn:
-        _turn.wait_for(lambda: all(one == wanted for one in _users))
-        if wanted and not _users:
-            _set(True)
-        _users.append(wanted)
+        _turn.wait_for(lambda: all(one == kind for one in _users))
+        if not _users:
+            _set(kind)
+        _users.append(kind)
     try:
-        yield wanted
+        yield kind
     finally:
         with _turn:
-            _users.remove(wanted)
-            if wanted and not _users:
-                _set(False)
+            _users.remove(kind)
+            if not _users:
+                _unset(kind)
             _turn.notify_all()
 
 
-def _set(on: bool) -> None:
+def _set(kind: str) -> None:
     global _before
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if on:
+    if (told := KINDS[kind]) is not None:
+        matmul, value = told[0](), told[1]
         _before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16" if on else _before
+        matmul.fp32_precision = value
+
+
+def _unset(kind: str) -> None:
+    if (told := KINDS[kind]) is not None:
+        told[0]().fp32_precision = _before
 
 
 @cache
-def _can_be_exact() -> bool:
+def _onednn_is_exact() -> bool:
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     if not hasattr(matmul, "fp32_precision") or not torch.backends.mkldnn.is_available():
         return False
     with _turn:
         _turn.wait_for(lambda: not _users)
-        _set(True)
+        _set("onednn")
         try:
             return products_are_float32(torch.bmm)
         finally:
-            _set(False)
+            _unset("onednn")
 
 
 def products_are_float32(bmm: Any) -> bool:

@@ -67,7 +67,10 @@ class RunSpec:
     beta: float | None = _setting(None, "sharpness, of softplus", above=0, optional=True)
     pieces: int | None = _setting(None, "linear pieces of a unit, of maxout", low=2, high=64, optional=True)
     probe_size: int = _setting(2000, "training examples that the metrics are measured on", low=1)
-    dtype: str = _setting("float32", "precision of all arithmetic", choices=("float32", "float64"))
+    dtype: str = _setting(
+        "float32", "precision of arithmetic; tf32, bfloat16: float32, but factors of matrix products are rounded to 11 or 8 bits",
+        choices=("float32", "float64", "tf32", "bfloat16"),
+    )  # fmt: skip
     hidden: str | None = _setting(
         None, "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it", optional=True
     )
@@ -123,6 +126,9 @@ STACKED = frozenset(
     "activation init init_gain recurrent_init bias lr seed momentum weight_decay weight_l1 activation_l1 dropout grad_clip "
     "negative_slope alpha beta pieces".split()
 )
+
+# Precisions of float32 whose matrix products read rounded factors: bits that are kept behind the leading one.
+ROUNDED = {"tf32": 10, "bfloat16": 7}
 
 # Settings that a network shows only once it is trained.
 TRAINING_ONLY = frozenset(

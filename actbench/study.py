@@ -21,7 +21,7 @@ from actbench.errors import UserError, unknown
 from actbench.inits import INITS
 from actbench.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
 from actbench.paths import user_path
-from actbench.spec import SETTINGS, RunSpec, check_setting_name, check_value
+from actbench.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value
 
 _SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
 
@@ -287,6 +287,8 @@ def _check_together(spec: RunSpec) -> None:
         raise UserError(f"norm: '{spec.norm}' is not for model '{spec.model}'; allowed there: none")
     if spec.dropout and spec.model in ("rnn", "lstm"):
         raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
+    if spec.dtype in ROUNDED and spec.model not in ("mlp", "autoencoder"):
+        raise UserError(f"dtype: '{spec.dtype}' is not for model '{spec.model}'; allowed there: float32, float64")
     changes_shapes = activations.units_of(spec.activation) != (1, 1)
     if changes_shapes and spec.model == "resnet":
         raise UserError(f"activation: '{spec.activation}' changes shapes, which a resnet's skips cannot; use model=cnn")

@@ -7,7 +7,7 @@ import torch
 
 from actbench import products
 from actbench.datasets import Shape
-from actbench.plan import has_large_products
+from actbench.plan import has_large_products, matrix_products
 from actbench.products import products_are_float32
 from actbench.spec import Pack, RunSpec
 
@@ -31,32 +31,33 @@ def setting():
 
 def test_the_setting_is_given_back_after_packs_of_either_kind():
     before = setting()
-    for large in (True, False, True):
-        with products.products(large=large) as by_onednn:
-            assert by_onednn == (large and products._can_be_exact())
-            assert (setting() == "bf16") is by_onednn
+    for kind in ("onednn", "plain", "onednn", "tf32"):
+        with products.products(kind) as used:
+            assert used == kind or (kind == "onednn" and not products._onednn_is_exact())
+            assert (setting() == "bf16") is (used == "onednn")
+            assert (torch.backends.cuda.matmul.fp32_precision == "tf32") is (used == "tf32")
         assert setting() == before
 
 
 def test_where_onednn_would_round_it_is_never_taken(monkeypatch):
     before = setting()
-    monkeypatch.setattr(products, "_can_be_exact", lambda: False)
-    with products.products(large=True) as by_onednn:
-        assert not by_onednn and setting() == before
+    monkeypatch.setattr(products, "_onednn_is_exact", lambda: False)
+    with products.products("onednn") as used:
+        assert used == "plain" and setting() == before
 
 
 def test_a_thread_that_wants_the_other_library_waits(monkeypatch):
-    monkeypatch.setattr(products, "_can_be_exact", lambda: True)
+    monkeypatch.setattr(products, "_onednn_is_exact", lambda: True)
     events, inside, may_leave = [], threading.Event(), threading.Event()
 
     def large():
-        with products.products(large=True):
+        with products.products("onednn"):
             inside.set()
             may_leave.wait(10)
             events.append(("large", setting()))
 
     def small():
-        with products.products(large=False):
+        with products.products("plain"):
             events.append(("small", setting()))
 
     before = setting()
@@ -90,4 +91,7 @@ def pack_of(networks, **settings):
 )
 def test_products_are_large_by_the_arithmetic_of_one(networks, settings, large):
     shape = Shape(784, 10, 1000, 100, 1, (28, 28, 1))
-    assert has_large_products(pack_of(networks, batch_size=100, **settings), shape) is large
+    pack = pack_of(networks, batch_size=100, **settings)
+    assert has_large_products(pack, shape) is large
+    assert matrix_products(pack, shape, "cpu") == ("onednn" if large else "plain")
+    assert matrix_products(pack, shape, "cuda:0") == "plain"

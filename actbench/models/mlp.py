@@ -18,6 +18,7 @@ from actbench.inits import Fans
 from actbench.models.elementwise import LayerActivation
 from actbench.models.networks import Parameter, SeenBackward, SeenForward
 from actbench.models.regularise import Dropout, Norm, penalty_gradient
+from actbench.models.rounding import rounding
 from actbench.models.weights import WeightMaker
 from actbench.plan import uses_plain_sgd
 from actbench.spec import Pack
@@ -56,6 +57,7 @@ class StackedMLP:
         self._masks: list[Tensor] = []
         self._read: list[Tensor] = []  # what the layers after the first read
         self.scratch: dict[str, Tensor] = {}
+        self._round = rounding(spec.dtype)
         # plain SGD moves fixed_weights only when they are read; what they add to the first layer, [R, O, 1], is kept, and so is
         # what has yet to be added to them, over the inputs' values
         self._moves_late = fixed is not None and uses_plain_sgd(spec)
@@ -98,7 +100,11 @@ class StackedMLP:
         groups, batch, features = x_GBI.shape
         self.h, self._masks, self._read = [], [], []
         h = None
+        if self._round is not None:
+            x_GBI = self._round(x_GBI)
         for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if self._round is not None:
+                w = self._round(w)
             # fewer bytes are faster: what no derivative asks for later is overwritten in the next layer
             kept = layer == self.depth or self.activations[layer].keeps_z
             z = self._buffer(f"z{layer}" if kept else "passing0", (len(w), w.shape[1], batch), w)
@@ -123,6 +129,8 @@ class StackedMLP:
                 mask = self.dropout.mask(step, layer, (h.shape[1], batch))
                 self._masks.append(mask)
                 h = h * mask
+            if self._round is not None:
+                h = self._round(h)
             self._read.append(h)
         raise AssertionError("unreachable: the output layer returns")
 
@@ -165,6 +173,8 @@ class StackedMLP:
                 delta, in_scale = self.norms[layer].backward(delta)
                 _keep(in_scales[layer], in_scale, add)
                 delta_sum = delta.sum(-1, keepdim=True)
+            if self._round is not None:
+                w, delta, x_GBI = self._round(w), self._round(delta), x_GBI if layer else self._round(x_GBI)
             if layer:
                 dh = self._buffer(f"passing{layer % 2}", (len(w), w.shape[2], delta.shape[2]), w)
                 torch.bmm(w.transpose(1, 2), delta, out=dh)  # before w changes
