@@ -68,8 +68,23 @@ def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: 
         for seeds, rows in rectangles.items():
             rows.sort(key=lambda row: (row[0].activation, *_blank_first(row[0])))
             most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset], on_gpu=on_gpu)
-            packs.extend(_cut(seeds, rows, min(most, -(-len(seeds) * len(rows) // at_least))))
+            most = min(most, -(-len(seeds) * len(rows) // at_least))
+            for alike in _by_activation(rows, most // 2 // len(seeds)):
+                packs.extend(_cut(seeds, alike, most))
     return packs
+
+
+def _by_activation(rows: list[list[RunSpec]], least: int) -> Iterable[list[list[RunSpec]]]:
+    """Variants of one activation apart, if there are ``least`` of them: to join the outputs of several costs a copy."""
+    mixed: list[list[RunSpec]] = []
+    for _, run in itertools.groupby(rows, key=lambda row: (row[0].activation, *_blank_first(row[0]))):
+        alike = list(run)
+        if len(alike) >= least:
+            yield alike
+        else:
+            mixed += alike
+    if mixed:
+        yield mixed
 
 
 def _blank_first(spec: RunSpec) -> tuple:
