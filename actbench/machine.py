@@ -53,7 +53,7 @@ def process_memory() -> float:
 
 def find_device(name: str) -> str:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → a device that is here; UserError if it is not."""
-    if name == "cpu" or (name == "auto" and not _has_cuda_driver()):
+    if is_cpu(name):
         return "cpu"
     torch = import_torch()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -65,6 +65,11 @@ def find_device(name: str) -> str:
     if int(number or 0) >= count:
         raise UserError(f"device '{name}' is not here: torch sees {count} CUDA devices; use --device cpu")
     return f"cuda:{number or 0}"
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a device's name means the CPU, as far as can be told without torch."""
+    return name == "cpu" or (name == "auto" and not _has_cuda_driver())
 
 
 def _has_cuda_driver() -> bool:

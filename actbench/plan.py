@@ -68,9 +68,8 @@ def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: 
         for seeds, rows in rectangles.items():
             rows.sort(key=lambda row: (row[0].activation, *_blank_first(row[0])))
             most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset], on_gpu=on_gpu)
-            most = min(most, -(-len(seeds) * len(rows) // at_least))
-            for alike in _by_activation(rows, most // 2 // len(seeds)):
-                packs.extend(_cut(seeds, alike, most))
+            for alike in _by_activation(rows, -(-most // (2 * len(seeds)))):
+                packs.extend(_cut(seeds, alike, min(most, -(-len(seeds) * len(rows) // at_least))))
     return packs
 
 

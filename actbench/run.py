@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from actbench.errors import UserError
 from actbench.events import Finished
 from actbench.paths import user_path
 from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
+from actbench.processes import ProcessWorker, start_processes
 from actbench.result_folder import FINISHED, finished_in, read_meta
 from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 from actbench.store import Store, set_aside
@@ -84,14 +86,26 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
     """
     options = options or Options()
     with ExitStack() as stack:
+        started = _start_early(options)
+        for worker in started:
+            stack.callback(worker.stop)
         loaded, device = read(study, overrides, options)
-        workers = stack.enter_context(Workers(device, options.workers, options.data_dir, processes=options.processes))
-        workers.start(len(loaded.specs))  # they load torch while the data is read here
+        workers = Workers(device, options.workers, options.data_dir, processes=options.processes, started=started)
+        stack.enter_context(workers).start(len(loaded.specs))
         prepared = prepare(loaded, device, options)
         if options.fresh and (old := set_aside(prepared.folder)):
             options.on_note(f"old results set aside in {old}")
         with Store(prepared.folder) as store:
             return _train_missing(prepared, store, workers, options)
+
+
+def _start_early(options: Options) -> list[ProcessWorker]:
+    """Workers that load torch while the study is read, where it can be told already that they will be wanted."""
+    wanted = options.processes or (options.processes is None and "torch" not in sys.modules)
+    if not wanted or not machine.is_cpu(options.device) or (options.workers or 1) < 1:
+        return []
+    machine.user_modules_importable()
+    return start_processes(options.workers or machine.cpu_count())
 
 
 def read(study: str, overrides: Sequence[str], options: Options) -> tuple[Study, str]:

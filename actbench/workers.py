@@ -8,15 +8,10 @@ GPU, they are threads, which share torch and the data.
 from __future__ import annotations
 
 import collections
-import os
-import pickle
 import queue
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +20,13 @@ from actbench.errors import UserError
 from actbench.events import Failed, Finished, Progress
 from actbench.machine import available_memory, cpu_count
 from actbench.plan import Shape, pack_bytes
+from actbench.processes import Died, ProcessWorker, start_processes
 from actbench.spec import Pack
 from actbench.tables import rows_of_failed
 from actbench.worker import Setup
 
 MEMORY_SHARE = 0.7  # of what is free, for all packs in training together
 MOST_DEATHS = 20
-
-# glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
-# per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**28),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
 
 Event = Progress | Finished
 
@@ -51,26 +39,50 @@ class Workers:
         workers: how many packs at a time (default: on the CPU as many as there are cores, on a GPU one).
         data_dir: where data sets lie.
         processes: whether workers are processes (default: on the CPU, if torch is not loaded here yet).
+        started: processes that load torch already, of which so many are taken as there is use for.
     """
 
     def __init__(
-        self, device: str, workers: int | None = None, data_dir: Path | None = None, *, processes: bool | None = None
+        self,
+        device: str,
+        workers: int | None = None,
+        data_dir: Path | None = None,
+        *,
+        processes: bool | None = None,
+        started: Sequence[ProcessWorker] = (),
     ) -> None:
         on_gpu = device.startswith("cuda")
         self.device, self.data_dir = device, data_dir
         self.count = workers or (1 if on_gpu else cpu_count())
         self.processes = (not on_gpu and "torch" not in sys.modules) if processes is None else processes
         self.events: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-        self.team: list[_ProcessWorker | _ThreadWorker] = []
+        self.team: list[ProcessWorker | _ThreadWorker] = []
+        self._started = list(started)
+        if not self.processes:
+            self._stop_rest()
 
     def __enter__(self) -> Workers:
         return self
 
     def start(self, packs: int) -> None:
         """Starts as many workers as that many packs can use; processes begin to load torch."""
-        threads = max(1, cpu_count() // max(1, min(self.count, packs)))
-        while len(self.team) < min(self.count, packs) and self.processes:
-            self.team.append(_ProcessWorker(self.events, self._setup(threads)))
+        wanted = min(self.count, packs)
+        if not self.processes or len(self.team) >= wanted:
+            return
+        setup = self._setup(max(1, cpu_count() // max(1, wanted)))
+        more = wanted - len(self.team)
+        taken, self._started = self._started[:more], self._started[more:]
+        if len(taken) < more:
+            taken += start_processes(more - len(taken))
+        for worker in taken:
+            worker.begin(self.events, setup)
+        self.team += taken
+        self._stop_rest()
+
+    def _stop_rest(self) -> None:
+        for worker in self._started:
+            worker.stop()
+        self._started = []
 
     def _setup(self, threads: int) -> Setup:
         return Setup(self.device, threads, self.data_dir)
@@ -78,6 +90,7 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         for worker in self.team:
             worker.stop()
+        self._stop_rest()
 
     def run(self, packs: list[Pack], data: Mapping[str, Data], shapes: Mapping[str, Shape]) -> Iterator[Event]:
         """Yields events as they come until every network has its rows.
@@ -140,7 +153,9 @@ class Workers:
                 deaths += 1
                 if deaths > MOST_DEATHS or not worker.was_ready:
                     raise UserError(f"worker processes end before their time ({event.reason})")
-                self.team[self.team.index(worker)] = _ProcessWorker(self.events, self._setup(threads))
+                (another,) = start_processes(1)
+                another.begin(self.events, self._setup(threads))
+                self.team[self.team.index(worker)] = another
                 if worker not in busy:
                     continue
                 event = Failed(busy[worker][0], event.reason)
@@ -177,63 +192,6 @@ class Workers:
         if done:
             yield Progress(-done)
         waiting.extendleft(reversed(list(pack.halves())))
-
-
-def _worker_code() -> str:
-    """What a worker process runs: this package and a user's modules, from where they are imported here."""
-    paths = [os.getcwd() if path == "" else path for path in sys.path]
-    return f"import sys; sys.path[:] = {paths!r}; from actbench.worker import main; main()"
-
-
-class Died:
-    """A worker process that ended before its time."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-class _ProcessWorker:
-    """A process that trains a pack at a time; a thread here hands on what it tells."""
-
-    def __init__(self, events: queue.SimpleQueue, setup: Setup) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(setup.threads), **MALLOC}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _worker_code()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
-            start_new_session=True,  # Ctrl-C is for the run to handle
-        )  # fmt: skip
-        self.was_ready = False
-        self._send(setup)
-        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
-
-    def give(self, pack: Pack) -> None:
-        self._send(pack)
-
-    def _send(self, message: Any) -> None:
-        assert self.process.stdin is not None
-        with suppress(OSError):  # it has died: the listener says so
-            pickle.dump(message, self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self.process.stdin.flush()
-
-    def _listen(self, events: queue.SimpleQueue) -> None:
-        assert self.process.stdout is not None
-        try:
-            while True:
-                event = pickle.load(self.process.stdout)
-                self.was_ready = True
-                events.put((self, event))
-        except (EOFError, OSError, pickle.UnpicklingError):
-            code = self.process.wait()
-            reason = f"exit code {code}"
-            if code < 0:
-                with suppress(ValueError):
-                    reason = f"killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
-            events.put((self, Died(f"the worker process ended: {reason}")))
-
-    def stop(self) -> None:
-        self.process.kill()
-        with suppress(OSError):
-            self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait()
 
 
 class _ThreadWorker:

@@ -23,6 +23,7 @@ FLOORS = [
     ["store", "evaluation", "graphs", "events", "results"],
     ["train"],
     ["packjob", "worker"],
+    ["processes"],
     ["workers"],
     ["run", "report", "progress", "catalog"],
     ["forecast"],

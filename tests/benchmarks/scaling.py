@@ -45,7 +45,7 @@ def measure(command: list[str]) -> Taken:
                 times = process.cpu_times()
                 taken.orchestration = times.user + times.system
                 taken.own_bytes = max(taken.own_bytes, process.memory_info().rss)
-                for worker in process.children():
+                for worker in process.children(recursive=True):
                     held = worker.memory_info().rss
                     taken.worker_bytes[worker.pid] = max(held, taken.worker_bytes.get(worker.pid, 0))
             time.sleep(0.02)

@@ -1,0 +1,123 @@
+"""Worker processes: one loads torch and divides into as many as are wanted; each trains a pack at a time.
+
+Where processes cannot be divided (Windows), or should not be (macOS), each loads torch for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO, Any
+
+from actbench.spec import Pack
+from actbench.worker import Setup
+
+# glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
+# per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+PATIENCE = 10.0  # seconds for a process to end once it has been told
+
+
+class Died:
+    """A worker process that ended before its time."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class ProcessWorker:
+    """A process that trains a pack at a time.
+
+    Args:
+        tasks, events: the ends here of the pipes to it and from it.
+        process: what was started for it; None if it is part of another, which divided.
+    """
+
+    def __init__(self, tasks: IO[bytes], events: IO[bytes], process: subprocess.Popen | None) -> None:
+        self._tasks, self._events, self._process = tasks, events, process
+        self._listener: threading.Thread | None = None
+        self.was_ready = False
+
+    def begin(self, events: queue.SimpleQueue, setup: Setup) -> None:
+        """Tells it what it is for; a thread here hands on what it tells, as (self, event)."""
+        self._send(setup)
+        self._listener = threading.Thread(target=self._listen, args=(events,), daemon=True)
+        self._listener.start()
+
+    def give(self, pack: Pack) -> None:
+        """Has it train a pack."""
+        self._send(pack)
+
+    def _send(self, message: Any) -> None:
+        with suppress(OSError):  # it has died: the listener says so
+            pickle.dump(message, self._tasks, protocol=pickle.HIGHEST_PROTOCOL)
+            self._tasks.flush()
+
+    def _listen(self, events: queue.SimpleQueue) -> None:
+        try:
+            while True:
+                event = pickle.load(self._events)
+                self.was_ready = True
+                events.put((self, event))
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            events.put((self, Died(f"the worker process ended{self._how()}")))
+
+    def _how(self) -> str:
+        if self._process is None:
+            return ""
+        code = self._process.wait()
+        with suppress(ValueError):
+            if code < 0:
+                return f": killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
+        return f": exit code {code}"
+
+    def stop(self) -> None:
+        """Ends it, in the middle of a step if need be."""
+        if self._process is not None:
+            self._process.kill()
+        with suppress(OSError):
+            self._tasks.close()  # upon which it ends
+        if self._process is not None:
+            self._process.wait()
+        elif self._listener is not None:
+            self._listener.join(PATIENCE)
+        if self._listener is None:
+            self._events.close()
+
+
+def start_processes(count: int) -> list[ProcessWorker]:
+    """Starts so many workers, which begin to load torch; each waits for ``begin``."""
+    if count > 1 and sys.platform != "linux":
+        return [worker for _ in range(count) for worker in start_processes(1)]
+    ours, theirs = [], []
+    for _ in range(count - 1):
+        (task_out, task_in), (event_out, event_in) = os.pipe(), os.pipe()
+        ours.append((os.fdopen(task_in, "wb"), os.fdopen(event_out, "rb")))
+        theirs.append((task_out, event_in))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _worker_code(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **MALLOC}, pass_fds=[end for pair in theirs for end in pair],
+        start_new_session=True,  # Ctrl-C is for the run to handle
+    )  # fmt: skip
+    for pair in theirs:
+        for end in pair:
+            os.close(end)
+    assert process.stdin is not None and process.stdout is not None
+    first = ProcessWorker(process.stdin, process.stdout, process)
+    return [first, *(ProcessWorker(tasks, events, None) for tasks, events in ours)]
+
+
+def _worker_code(more: list[tuple[int, int]]) -> str:
+    """What a worker process runs: this package and a user's modules, from where they are imported here."""
+    paths = [os.getcwd() if path == "" else path for path in sys.path]
+    return f"import sys; sys.path[:] = {paths!r}; from actbench.worker import main; main({more!r})"
