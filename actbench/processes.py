@@ -20,10 +20,12 @@ from actbench.worker import Setup
 
 # glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
 # per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
-MALLOC = {
+ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(2**26),
+    "OMP_NUM_THREADS": "1",  # no threads before the process divides; how many train is told later
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # looking for other makers' devices, which are not used here, takes time
 }
 PATIENCE = 10.0  # seconds for a process to end once it has been told
 
@@ -106,7 +108,7 @@ def start_processes(count: int) -> list[ProcessWorker]:
         theirs.append((task_out, event_in))
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _worker_code(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **MALLOC}, pass_fds=[end for pair in theirs for end in pair],
+        env={**os.environ, **ENVIRONMENT}, pass_fds=[end for pair in theirs for end in pair],
         start_new_session=True,  # Ctrl-C is for the run to handle
     )  # fmt: skip
     for pair in theirs:
