@@ -8,6 +8,7 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -35,6 +36,10 @@ class Recorder(Protocol):
         ...
 
 
+# held while a graph is recorded: until then no other thread may wait for the device
+RECORDING = threading.Lock()
+
+
 class CudaRecorder:
     """Records CUDA graphs on one device. Warm-ups run on a stream of their own, as recording does."""
 
@@ -53,7 +58,7 @@ class CudaRecorder:
     def record(self, step: Step) -> Step:
         """See ``Recorder``."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with RECORDING, torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             step()
         return graph.replay
 

@@ -51,6 +51,8 @@ class PackJob:
         try:
             data = self._data_for(pack.shared)
             with products(matrix_products(pack, data.shape, self.device)):
+                if stopped():  # while it waited for its turn
+                    raise Interrupted
                 measured = train(pack, data, on_evaluation=on_evaluation, stopped=stopped)
             last = measured.evaluations[-1].network
             figures = last["test_accuracy"], last["dead_fraction"]

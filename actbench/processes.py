@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import IO, Any
 
 from actbench.spec import Pack
@@ -76,19 +76,23 @@ class ProcessWorker:
 
     def _how(self) -> str:
         if self._process is None:
-            return ""
+            return ", perhaps out of memory"
         code = self._process.wait()
         with suppress(ValueError):
             if code < 0:
                 return f": killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
         return f": exit code {code}"
 
-    def stop(self) -> None:
-        """Ends it, in the middle of a step if need be."""
+    def tell_to_stop(self) -> None:
+        """Has it end, in the middle of a step if need be."""
         if self._process is not None:
             self._process.kill()
         with suppress(OSError):
             self._tasks.close()  # upon which it ends
+
+    def stop(self) -> None:
+        """Ends it, and waits until it has ended."""
+        self.tell_to_stop()
         if self._process is not None:
             self._process.wait()
         elif self._listener is not None:
@@ -102,21 +106,32 @@ def start_processes(count: int) -> list[ProcessWorker]:
     if count > 1 and sys.platform != "linux":
         return [worker for _ in range(count) for worker in start_processes(1)]
     ours, theirs = [], []
-    for _ in range(count - 1):
-        (task_out, task_in), (event_out, event_in) = os.pipe(), os.pipe()
-        ours.append((os.fdopen(task_in, "wb"), os.fdopen(event_out, "rb")))
-        theirs.append((task_out, event_in))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _worker_code(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, **ENVIRONMENT}, pass_fds=[end for pair in theirs for end in pair],
-        start_new_session=True,  # Ctrl-C is for the run to handle
-    )  # fmt: skip
-    for pair in theirs:
-        for end in pair:
-            os.close(end)
+    with ExitStack() as stack:  # their ends are closed here, whatever happens
+        for _ in range(count - 1):
+            (task_out, task_in), (event_out, event_in) = _pipe(), _pipe()
+            stack.callback(os.close, task_out)
+            stack.callback(os.close, event_in)
+            ours.append((os.fdopen(task_in, "wb"), os.fdopen(event_out, "rb")))
+            theirs.append((task_out, event_in))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _worker_code(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, **ENVIRONMENT}, pass_fds=[end for pair in theirs for end in pair],
+            start_new_session=True,  # Ctrl-C is for the run to handle
+        )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
     first = ProcessWorker(process.stdin, process.stdout, process)
     return [first, *(ProcessWorker(tasks, events, None) for tasks, events in ours)]
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe above the numbers of stdin, stdout and stderr, which a process that was started without them has free."""
+    import fcntl
+
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved[0], moved[1]
 
 
 def _worker_code(more: list[tuple[int, int]]) -> str:

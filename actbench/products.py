@@ -33,12 +33,13 @@ _before = ""
 
 @contextlib.contextmanager
 def products(kind: str) -> Iterator[str]:
-    """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact.
+    """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact
+    and where torch has no such setting.
 
     torch has one setting for the whole process. Threads that want another wait until nobody needs this one, so that
     figures do not depend on who else trains.
     """
-    if kind == "onednn" and not _onednn_is_exact():
+    if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting(torch.backends.cuda.matmul)):
         kind = "plain"
     with _turn:
         _turn.wait_for(lambda: all(one == kind for one in _users))
@@ -68,10 +69,17 @@ def _unset(kind: str) -> None:
         told[0]().fp32_precision = _before
 
 
+def _has_setting(matmul: Any) -> bool:
+    """Whether this torch is new enough."""
+    try:
+        return hasattr(matmul, "fp32_precision")
+    except AssertionError:  # which older ones raise for names that they do not know
+        return False
+
+
 @cache
 def _onednn_is_exact() -> bool:
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if not hasattr(matmul, "fp32_precision") or not torch.backends.mkldnn.is_available():
+    if not _has_setting(getattr(torch.backends.mkldnn, "matmul", None)) or not torch.backends.mkldnn.is_available():
         return False
     with _turn:
         _turn.wait_for(lambda: not _users)

@@ -105,7 +105,7 @@ def _start_early(options: Options) -> list[ProcessWorker]:
     if not wanted or not machine.is_cpu(options.device) or (options.workers or 1) < 1:
         return []
     machine.user_modules_importable()
-    return start_processes(options.workers or machine.cpu_count())
+    return start_processes(min(options.workers or machine.cpu_count(), machine.cpu_count()))  # more, if there is use for them
 
 
 def read(study: str, overrides: Sequence[str], options: Options) -> tuple[Study, str]:

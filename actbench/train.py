@@ -16,7 +16,7 @@ from torch import Tensor
 
 from actbench.device_data import DeviceData
 from actbench.evaluation import Evaluation, Evaluator
-from actbench.graphs import CudaRecorder, RecordedSteps, Recorder, can_be_recorded
+from actbench.graphs import RECORDING, CudaRecorder, RecordedSteps, Recorder, can_be_recorded
 from actbench.losses import Loss
 from actbench.models import make_networks
 from actbench.optim import OPTIMIZERS
@@ -84,7 +84,8 @@ def train(
 
     def measure(epoch: float) -> None:
         if on_gpu:  # so that each is charged with its own time: a GPU works behind the CPU's back
-            torch.cuda.synchronize(data.device)
+            with RECORDING:
+                torch.cuda.synchronize(data.device)
         started = time.perf_counter()
         result.evaluations.append(trainer.evaluate(epoch) if trainer.step else trainer.evaluate_initialisation())
         result.measuring_seconds += time.perf_counter() - started
@@ -92,24 +93,27 @@ def train(
 
     with torch.no_grad():
         trainer = Trainer(pack, data, recorder)
-        measure(0)
-        ready, measured = time.perf_counter(), result.measuring_seconds
-        for epoch in range(1, pack.shared.epochs + 1):
-            batches = data.order(pack.seeds, epoch).split(pack.shared.batch_size, dim=1)
-            for number, index_SB in enumerate(batches, 1):
-                if stopped():
-                    raise Interrupted
-                due = trainer.step + 1 in trainer.evaluated
-                if due:  # the update that the evaluation reports
-                    trainer.evaluator.keep_weights()
-                trainer.train_on(index_SB)
-                if due:
-                    measure(epoch if number == len(batches) else epoch - 1 + number / len(batches))
-        result.training_seconds = time.perf_counter() - ready - (result.measuring_seconds - measured)
-        result.finite = trainer.finite_R.cpu().numpy()
-        result.steps = trainer.steps_R.cpu().numpy()
-        result.parameters = trainer.parameter_counts()
-        result.units = [layer.units for layer in trainer.networks.sizes.layers]
+        try:
+            measure(0)
+            ready, measured = time.perf_counter(), result.measuring_seconds
+            for epoch in range(1, pack.shared.epochs + 1):
+                batches = data.order(pack.seeds, epoch).split(pack.shared.batch_size, dim=1)
+                for number, index_SB in enumerate(batches, 1):
+                    if stopped():
+                        raise Interrupted
+                    due = trainer.step + 1 in trainer.evaluated
+                    if due:  # the update that the evaluation reports
+                        trainer.evaluator.keep_weights()
+                    trainer.train_on(index_SB)
+                    if due:
+                        measure(epoch if number == len(batches) else epoch - 1 + number / len(batches))
+            result.training_seconds = time.perf_counter() - ready - (result.measuring_seconds - measured)
+            result.finite = trainer.finite_R.cpu().numpy()
+            result.steps = trainer.steps_R.cpu().numpy()
+            result.parameters = trainer.parameter_counts()
+            result.units = [layer.units for layer in trainer.networks.sizes.layers]
+        finally:  # it refers to the trainer: what lies on a GPU is given back now, not when garbage is looked for
+            trainer.recorded = None
     result.seconds = time.perf_counter() - began
     return result
 

@@ -89,6 +89,8 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         for worker in self.team:
+            worker.tell_to_stop()  # all of them, before any is waited for: one may wait for another
+        for worker in self.team:
             worker.stop()
         self._stop_rest()
 
@@ -217,7 +219,10 @@ class _ThreadWorker:
                 except BaseException as error:  # whatever it is, the run must hear of it
                     events.put((self, error))
 
-    def stop(self) -> None:
+    def tell_to_stop(self) -> None:
         self.stopped.set()
         self.tasks.put(None)
+
+    def stop(self) -> None:
+        self.tell_to_stop()
         self.thread.join()

@@ -6,6 +6,9 @@ whatever Python would do anew at each step, or what would wait for the device to
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,7 @@ from actbench.architecture import MODELS
 from actbench.device_data import DeviceData
 from actbench.graphs import WARM_UPS, can_be_recorded
 from actbench.optim import OPTIMIZERS
-from actbench.train import train
+from actbench.train import Trainer, train
 from tests.conftest import make_spec, one_pack, small_data, small_images
 
 # what asks the device for a value, or brings one from the CPU
@@ -146,6 +149,24 @@ def test_where_recording_fails_steps_are_taken_one_by_one():
     with pytest.warns(UserWarning, match="one by one"):
         plain, recorded, _ = both({"optimizer": "adam"}, Unable())
     assert_same(plain, recorded)
+
+
+def test_a_trainer_is_gone_when_its_training_is(monkeypatch):
+    """What lies on a GPU must not wait for the next look for garbage."""
+    seen = []
+    real = Trainer.__init__
+
+    def watched(self, *args):
+        seen.append(weakref.ref(self))
+        real(self, *args)
+
+    monkeypatch.setattr(Trainer, "__init__", watched)
+    gc.disable()
+    try:
+        _, _, recorder = both({})
+        assert recorder.records and seen and all(one() is None for one in seen)
+    finally:
+        gc.enable()
 
 
 def test_a_users_own_activation_is_not_recorded():

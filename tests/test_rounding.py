@@ -35,7 +35,8 @@ def test_tf32_is_the_nearest_number_of_eleven_bits():
     wanted = torch.where(finite == 0, finite, torch.round(finite / unit) * unit)  # torch rounds ties to even
     assert torch.equal(rounded(t, ROUNDED["tf32"])[t.isfinite()].double(), wanted)
     assert rounded(torch.tensor([float("nan"), float("inf")]), 10).tolist()[1] == float("inf")
-    assert rounded(torch.tensor([float("nan")]), 10).isnan().all()
+    nans = torch.tensor([0x7FC00000, 0x7FFFFFFF, 0x7F800001, -1, -0x400000], dtype=torch.int32).view(torch.float32)
+    assert nans.isnan().all() and rounded(nans, 10).isnan().all() and rounded(nans, 7).isnan().all()
 
 
 class RoundedProduct(torch.autograd.Function):

@@ -26,8 +26,9 @@ def rounding(dtype: str) -> Callable[[Tensor], Tensor] | None:
 
 
 def rounded(t: Tensor, bits: int) -> Tensor:
-    """float32 numbers with so many bits of their mantissa, to nearest, ties to even."""
+    """float32 numbers with so many bits of their mantissa, to nearest, ties to even; NaN stays NaN."""
     drop = FLOAT32_MANTISSA - bits
     whole = t.view(torch.int32)
     odd = (whole >> drop).bitwise_and_(1)
-    return odd.add_(whole).add_((1 << (drop - 1)) - 1).bitwise_and_(-(1 << drop)).view(torch.float32)
+    near = odd.add_(whole).add_((1 << (drop - 1)) - 1).bitwise_and_(-(1 << drop)).view(torch.float32)
+    return torch.where(t == t, near, t)  # a NaN whose bits are all set, as GPUs make it, would become 0
