@@ -9,7 +9,6 @@ its operations are those of its matrix products; activations, sums and the rest 
 
 from __future__ import annotations
 
-import csv
 import os
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from actbench.plan import make_packs, step_flop
 from actbench.spec import RunSpec
 from actbench.workers import Workers
 from tests.benchmarks.grid import few_to_measure, specs_of, stacked_seconds
+from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 
 WIDTHS, DEPTHS, BATCH, NETWORKS = (64, 128, 256, 512, 1024), (1, 4, 10), 128, 400
 SECONDS = 0.5
@@ -87,16 +87,12 @@ def main(rounds: int) -> None:
     for (width, depth), found in rates.items():
         rate = statistics.median(found)
         rows.append([width, depth, sizes[width, depth], f"{rate:.0f}", f"{100 * rate / best:.0f}", f"{100 * rate / plain:.0f}"])
-    hardware, versions = machine.hardware("cpu"), machine.versions()
-    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
-    out = Path("results")
-    with (out / "ceiling.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
-    lines = [f"| {' | '.join(map(str, row))} |" for row in (head, ["---:"] * len(head), *rows)]
+    told = measured_on()
+    write_csv("ceiling", head, rows, told)
+    lines = markdown(head, rows)
     lines += ["", f"Ceilings of all cores: {best:.0f} GFLOP/s with oneDNN, {plain:.0f} with torch's own (MKL)."]
     lines += ["", f"{told}; batches of {BATCH}, medians of {rounds} rounds; `python -m tests.benchmarks.ceiling {rounds}`."]
-    (out / "ceiling.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_markdown("ceiling", lines)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ packs, one per core is timed.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import statistics
 import sys
@@ -25,6 +24,7 @@ from actbench.events import Finished
 from actbench.plan import make_packs, step_flop
 from actbench.spec import Pack, RunSpec
 from actbench.workers import Workers
+from tests.benchmarks.tables import measured_on, write_csv, write_markdown
 
 BATCH = 100
 WIDTHS, DEPTHS, NETWORKS = (2, 16, 64, 256, 1024), (1, 4, 10, 50), (1, 10, 100, 1000)
@@ -142,11 +142,8 @@ def main(rounds: int) -> None:
                     print(
                         *rows[-1], f"{step_flop(sample[networks][0].shared, data.shape) / own / 1e3:.0f} GFLOP/s", file=sys.stderr
                     )
-    hardware, versions = machine.hardware("cpu"), machine.versions()
-    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
-    out = Path("results")
-    with (out / "grid.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
+    told = measured_on()
+    write_csv("grid", head, rows, told)
     lines = ["Speed over the plain loop, per network and step. Columns: networks in the sweep.", ""]
     every = sorted({row[3] for row in rows})
     lines += [f"| {' | '.join(['model', 'width', 'depth', *map(str, every)])} |", f"|---|{'---:|' * (2 + len(every))}"]
@@ -154,8 +151,7 @@ def main(rounds: int) -> None:
         ratios = {row[3]: f"{row[6]:.2f}" for row in rows if row[:3] == [model, width, depth]}
         lines.append(f"| {model} | {width} | {depth} | {' | '.join(ratios.get(n, '') for n in every)} |")
     lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.grid {rounds}`."]
-    (out / "grid.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_markdown("grid", lines)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ is the most that a process holds resident, sampled fifty times a second.
 from __future__ import annotations
 
 import contextlib
-import csv
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from actbench import machine
+from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 
 NETWORKS = (100, 1_000, 10_000, 100_000)
 STUDY = "width=4 depth=2 train_size=1000 epochs=1 seed=range(0,{})"
@@ -81,20 +80,16 @@ def main() -> None:
     own = (last.own_bytes - first.own_bytes) / more / 1024
     head = ["networks", "seconds", "ms per network", "orchestration, ms per network", "MiB of the process that writes",
             "MiB of the largest worker", "KiB on disk per network"]  # fmt: skip
-    hardware, versions = machine.hardware("cpu"), machine.versions()
-    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
-    out = Path("results")
-    with (out / "scaling.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---:"] * len(head), *rows)]
+    told = measured_on()
+    write_csv("scaling", head, rows, told)
+    lines = markdown(head, rows)
     lines += [
         "",
         f"From {NETWORKS[0]:,} to {NETWORKS[-1]:,} networks, one more takes {per_network:.2f} ms, of which orchestration ",
     ]
     lines[-1] += f"{orchestration:.2f} ms on one core, and {own:.1f} KiB of the process that writes."
     lines += ["", f"{told}; `python -m tests.benchmarks.scaling`."]
-    (out / "scaling.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_markdown("scaling", lines)
 
 
 if __name__ == "__main__":

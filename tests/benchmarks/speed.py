@@ -9,7 +9,6 @@ activation and is scaled up; the others train all 256.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import struct
 import subprocess
@@ -21,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from actbench import machine
 from tests.benchmarks.sweep import ACTIVATIONS, EPOCHS, networks, overrides
+from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 
 
 def write_idx(folder: Path) -> None:
@@ -65,9 +64,8 @@ def main(rounds: int) -> None:
             for way, (command, scale) in ways.items():
                 taken[way].append(scale * seconds(command))
                 print(f"{taken[way][-1]:8.1f} s  {way}", file=sys.stderr)
-    hardware, versions = machine.hardware("cpu"), machine.versions()
     jax = metadata.version("jax")
-    told = f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, jax {jax}, Python {versions['python']}, {time.strftime('%Y-%m-%d')}"
+    told = measured_on(f"jax {jax}")
     plain = statistics.median(taken["plain torch loop, data in memory"])
     rows = []
     for way, times in taken.items():
@@ -83,14 +81,11 @@ def main(rounds: int) -> None:
             ]
         )
     head = ["way to train 256 networks", "seconds", "least", "most", "ms per network", "speed over the plain loop"]
-    out = Path("results")
-    with (out / "speed.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * 5], *rows)]
+    write_csv("speed", head, rows, told)
+    lines = markdown(head, rows)
     lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.speed {rounds}`."]
     lines += [f"The multirun trained {count} networks a round and is scaled to {everything}."]
-    (out / "speed.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_markdown("speed", lines)
 
 
 if __name__ == "__main__":
