@@ -72,13 +72,17 @@ def run(
     actbench run
     actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
     """
+    from actbench.processes import start_early
+
+    started = [] if dry_run else start_early(device, workers)  # before anything that takes its time to import
     from actbench import run as runner
     from actbench.run_display import outcome_json, print_forecast, run_with_display
 
     study, overrides = _split(words or [])
     command = " ".join(["actbench", *map(_quoted, sys.argv[1:])])
     options = runner.Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, command=command,
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
+        started=started, command=command,
         on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip
     if dry_run:

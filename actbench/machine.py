@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +95,8 @@ def hardware(device: str) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and the packages that figures depend on."""
+    from importlib import metadata  # slow to import, and the first thing a command waits for
+
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("actbench", *PACKAGES):
         try:

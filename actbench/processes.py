@@ -15,6 +15,7 @@ import threading
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
+from actbench import machine
 from actbench.spec import Pack
 from actbench.worker import Setup
 
@@ -99,6 +100,14 @@ class ProcessWorker:
             self._listener.join(PATIENCE)
         if self._listener is None:
             self._events.close()
+
+
+def start_early(device: str, workers: int | None) -> list[ProcessWorker]:
+    """Workers that load torch while the study is still read, where it can be told already that they will be wanted."""
+    if "torch" in sys.modules or not machine.is_cpu(device) or (workers or 1) < 1:
+        return []
+    machine.user_modules_importable()
+    return start_processes(min(workers or machine.cpu_count(), machine.cpu_count()))  # more, if there is use for them
 
 
 def start_processes(count: int) -> list[ProcessWorker]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from actbench.errors import UserError
 from actbench.events import Finished
 from actbench.paths import user_path
 from actbench.plan import Shape, data_bytes, make_packs, pack_bytes
-from actbench.processes import ProcessWorker, start_processes
+from actbench.processes import ProcessWorker, start_early
 from actbench.result_folder import FINISHED, finished_in, read_meta
 from actbench.spec import SETTINGS, STACKED, Pack, RunSpec
 from actbench.store import Store, set_aside
@@ -40,6 +39,7 @@ class Options:
     data_dir: Path | None = None
     config_dir: Path | None = None
     processes: bool | None = None
+    started: list[ProcessWorker] | None = None
     command: str = ""
     on_event: Callable[[Any], None] = lambda event: None
     on_start: Callable[[Prepared, int], None] = lambda prepared, networks: None
@@ -86,11 +86,13 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
     """
     options = options or Options()
     with ExitStack() as stack:
-        started = _start_early(options)
-        for worker in started:
+        for worker in (started := _started(options)):
             stack.callback(worker.stop)
         loaded, device = read(study, overrides, options)
-        workers = Workers(device, options.workers, options.data_dir, processes=options.processes, started=started)
+        workers = Workers(
+            device, options.workers, options.data_dir,
+            datasets=tuple(_datasets(loaded)), processes=options.processes, started=started,
+        )  # fmt: skip
         stack.enter_context(workers).start(len(loaded.specs))
         prepared = prepare(loaded, device, options)
         if options.fresh and (old := set_aside(prepared.folder)):
@@ -99,13 +101,14 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
             return _train_missing(prepared, store, workers, options)
 
 
-def _start_early(options: Options) -> list[ProcessWorker]:
-    """Workers that load torch while the study is read, where it can be told already that they will be wanted."""
-    wanted = options.processes or (options.processes is None and "torch" not in sys.modules)
-    if not wanted or not machine.is_cpu(options.device) or (options.workers or 1) < 1:
-        return []
-    machine.user_modules_importable()
-    return start_processes(min(options.workers or machine.cpu_count(), machine.cpu_count()))  # more, if there is use for them
+def _started(options: Options) -> list[ProcessWorker]:
+    if options.started is not None:
+        return options.started
+    return [] if options.processes is False else start_early(options.device, options.workers)
+
+
+def _datasets(study: Study) -> Iterable[str]:
+    return dict.fromkeys(spec.dataset for spec in study.specs)
 
 
 def read(study: str, overrides: Sequence[str], options: Options) -> tuple[Study, str]:
@@ -121,8 +124,7 @@ def read(study: str, overrides: Sequence[str], options: Options) -> tuple[Study,
 
 def prepare(loaded: Study, device: str, options: Options) -> Prepared:
     """Loads and checks the data, and whether each network fits into memory."""
-    names = dict.fromkeys(spec.dataset for spec in loaded.specs)
-    data = {name: load_dataset(name, options.data_dir) for name in names}
+    data = {name: load_dataset(name, options.data_dir) for name in _datasets(loaded)}
     shapes = {name: one.shape for name, one in data.items()}
     for spec in _of_each_size(loaded.specs):
         architecture(spec, shapes[spec.dataset])  # a model that cannot read such data is found out now

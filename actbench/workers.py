@@ -38,6 +38,7 @@ class Workers:
         device: where to train.
         workers: how many packs at a time (default: on the CPU as many as there are cores, on a GPU one).
         data_dir: where data sets lie.
+        datasets: which will be wanted.
         processes: whether workers are processes (default: on the CPU, if torch is not loaded here yet).
         started: processes that load torch already, of which so many are taken as there is use for.
     """
@@ -48,11 +49,12 @@ class Workers:
         workers: int | None = None,
         data_dir: Path | None = None,
         *,
+        datasets: Sequence[str] = (),
         processes: bool | None = None,
         started: Sequence[ProcessWorker] = (),
     ) -> None:
         on_gpu = device.startswith("cuda")
-        self.device, self.data_dir = device, data_dir
+        self.device, self.data_dir, self.datasets = device, data_dir, tuple(datasets)
         self.count = workers or (1 if on_gpu else cpu_count())
         self.processes = (not on_gpu and "torch" not in sys.modules) if processes is None else processes
         self.events: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
@@ -85,7 +87,7 @@ class Workers:
         self._started = []
 
     def _setup(self, threads: int) -> Setup:
-        return Setup(self.device, threads, self.data_dir)
+        return Setup(self.device, threads, self.data_dir, self.datasets)
 
     def __exit__(self, *exception: object) -> None:
         for worker in self.team:

@@ -1,0 +1,36 @@
+"""What a worker process does before it trains: loads torch, and the data that the run will want."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+
+from actbench.datasets import load_dataset
+from actbench.worker import Setup, _receive
+
+IMPORTS = """
+import sys
+from actbench.worker import NEEDLESS, _left_out
+with _left_out(NEEDLESS):
+    import torch
+assert NEEDLESS not in sys.modules, "the empty module is still there"
+import torch._meta_registrations
+assert torch._meta_registrations.__file__ and hasattr(torch._meta_registrations, "register_meta")
+assert (torch.empty(2, 3, device="meta") @ torch.empty(3, 4, device="meta")).shape == (2, 4)
+"""
+
+
+def test_what_torch_is_loaded_without_can_be_had_later():
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_is_read_ahead_as_far_as_it_is_there(tmp_path):
+    setup = Setup("cpu", 1, tmp_path, ("mnist-12k", "cifar10", str(tmp_path / "none.npz")))
+    received, data = _receive(io.BytesIO(pickle.dumps(setup)))
+    assert received == setup and list(data) == ["mnist-12k"]
+    np.testing.assert_array_equal(data["mnist-12k"].x_test, load_dataset("mnist-12k").x_test)
