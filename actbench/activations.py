@@ -29,6 +29,7 @@ class Activation:
         forward: ``(z, **settings) -> h``, elementwise.
         backward: ``(dh, z, h, **settings) -> dz``, or None for autograd.
         from_output: whether ``backward`` reads h alone, and not z, which then need not be kept.
+        in_place: ``(z) -> h`` in the memory of z, of an activation with ``from_output`` and no settings; optional.
         increasing: whether h never falls as z rises, whatever the settings.
         settings: its settings (fields of RunSpec) and their defaults.
         trained: the settings that are where a trained parameter starts, one per unit.
@@ -43,6 +44,7 @@ class Activation:
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None = None
     from_output: bool = False
+    in_place: Callable[[Any], Any] | None = None
     increasing: bool = False
     settings: Mapping[str, float] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z: torch.relu(z),
         lambda dh, z, h: _aten().threshold_backward.grad_input(dh, h, 0, grad_input=dh),
         from_output=True,
+        in_place=lambda z: torch.relu_(z),
         increasing=True,
     ),
     "leaky_relu": Activation(
@@ -136,6 +139,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z: torch.sigmoid(z),
         lambda dh, z, h: _aten().sigmoid_backward.grad_input(dh, h, grad_input=dh),
         from_output=True,
+        in_place=lambda z: z.sigmoid_(),
         asymptotes=(0.0, 1.0),
         increasing=True,
     ),

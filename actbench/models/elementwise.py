@@ -34,6 +34,7 @@ class LayerActivation:
     Attributes:
         parameters: [S, k, …] each, with the variants (a slice of K) it is of.
         keeps_z: whether ``backward`` reads z, which then must stay as it was.
+        in_place: whether h can take the memory of z.
         increasing: whether h never falls as z rises.
         any_layout: whether ``differentiable`` takes z in any order of dimensions: one elementwise function, without parameters.
     """
@@ -53,9 +54,13 @@ class LayerActivation:
         self.keeps_z = any(one.keeps_z for _, one in self.parts)
         self.increasing = all(one.increasing for _, one in self.parts)
         self.any_layout = len(self.parts) == 1 and self.parts[0][1].any_layout
+        self._only = self.parts[0][1] if self.any_layout else None
+        self.in_place = self.any_layout and self.parts[0][1].in_place is not None
 
-    def forward(self, z_RWB: Tensor) -> Tensor:
-        """h, [R, outputs, B]."""
+    def forward(self, z_RWB: Tensor, *, in_place: bool = False) -> Tensor:
+        """h, [R, outputs, B]; with ``in_place`` in the memory of z, where that can be."""
+        if self._only is not None:
+            return self._only.forward(z_RWB, in_place=in_place and self.in_place)
         z_SKWB = self._split(z_RWB)
         if len(self.parts) == 1:
             h_SKWB = self.parts[0][1].forward(z_SKWB)
@@ -65,6 +70,8 @@ class LayerActivation:
 
     def backward(self, dh_RWB: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(∂loss/∂z, the gradients of ``parameters``) from ∂loss/∂h, whose memory it may take, for the last forward."""
+        if self._only is not None:
+            return self._only.backward(dh_RWB)
         dh_SKWB, parts, all_gradients = self._split(dh_RWB), [], []
         for part, one in self.parts:
             dh = dh_SKWB[:, part]
@@ -93,7 +100,7 @@ def _same_activation(one: RunSpec, other: RunSpec) -> bool:
 
 
 class _TablePart:
-    """An entry of the table on z [S, k, W, B]; trained settings are [S, k, W, 1]."""
+    """An entry of the table on z [S, k, W, B], or of any shape with ``any_layout``; trained settings are [S, k, W, 1]."""
 
     def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.entry = ACTIVATIONS[spec.activation]
@@ -109,8 +116,13 @@ class _TablePart:
         self.keeps_z = not self.entry.from_output
         self.increasing = self.entry.increasing
         self.any_layout = self.entry.units is None and not self.trained
+        self.in_place = self.entry.in_place
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, *, in_place: bool = False) -> Tensor:
+        if in_place:
+            assert self.in_place is not None
+            self.z, self.h = z, self.in_place(z)
+            return self.h
         if self.entry.backward is not None:
             self.z, self.h = z, self.entry.forward(z, **self.fixed)
             return self.h
@@ -134,7 +146,7 @@ class _TablePart:
 class _UserPart:
     """A user's own activation, one copy per network. It sees [B, W] of one network, as any torch module would."""
 
-    keeps_z, increasing, any_layout = True, False, False
+    keeps_z, increasing, any_layout, in_place = True, False, False, None
 
     def __init__(self, spec: RunSpec, seeds: tuple[int, ...], k: int, layer: int, width: int, device: Any, dtype: Any) -> None:
         self.seeds, self.k = len(seeds), k
@@ -163,7 +175,7 @@ class _UserPart:
         state = {**dict(zip(self.names, parameters, strict=True)), **buffers}
         return functional_call(self.one, state, (z_BW,))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, *, in_place: bool = False) -> Tensor:
         with torch.enable_grad():
             self.leaves = [z.detach().requires_grad_(), *(p.detach().requires_grad_() for p in self.parameters)]
             self.h = self._call_each(self.leaves[0], self.leaves[1:])

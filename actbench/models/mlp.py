@@ -41,6 +41,7 @@ class StackedMLP:
     def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
         spec, fixed, device, dtype = pack.shared, data.fixed, data.device, data.dtype
         self.seeds, self.variants, self.depth, self.sizes = len(pack.seeds), len(pack.variants), len(sizes.layers), sizes
+        self.networks, self._pre = len(pack), [*(layer.pre for layer in sizes.layers), sizes.outputs]
         maker = WeightMaker(pack, device, dtype)
         layers = [maker.hidden(Fans(layer.inputs, layer.pre)) for layer in sizes.layers]
         self.weights = [*(w for w, _ in layers), maker.draw(Fans(sizes.last_inputs, sizes.outputs))]
@@ -57,6 +58,7 @@ class StackedMLP:
         self._masks: list[Tensor] = []
         self._read: list[Tensor] = []  # what the layers after the first read
         self.scratch: dict[str, Tensor] = {}
+        self._views: dict[tuple[str, tuple[int, int, int]], Tensor] = {}
         self._round = rounding(spec.dtype)
         # plain SGD moves fixed_weights only when they are read; what they add to the first layer, [R, O, 1], is kept, and so is
         # what has yet to be added to them, over the inputs' values
@@ -97,7 +99,7 @@ class StackedMLP:
         return self._forward(x_GBI, seen, step, "eval" if step is None else "train")
 
     def _forward(self, x_GBI: Tensor, seen: SeenForward | None, step: int | None, mode: str) -> Tensor:
-        groups, batch, features = x_GBI.shape
+        groups, batch, _ = x_GBI.shape
         self.h, self._masks, self._read = [], [], []
         h = None
         if self._round is not None:
@@ -105,12 +107,14 @@ class StackedMLP:
         for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             if self._round is not None:
                 w = self._round(w)
+            in_place = layer < self.depth and self.activations[layer].in_place and mode == "train"
             # fewer bytes are faster: what no derivative asks for later is overwritten in the next layer
-            kept = layer == self.depth or self.activations[layer].keeps_z
-            z = self._buffer(f"z{layer}" if kept else "passing0", (len(w), w.shape[1], batch), w)
+            kept = in_place or layer == self.depth or self.activations[layer].keeps_z
+            name, pre = f"z{layer}" if kept else "passing0", self._pre[layer]
+            z = self._buffer(name, (self.networks, pre, batch), w)
             if h is None:
-                shared = (groups, -1, features)
-                torch.bmm(w.view(shared), x_GBI.transpose(1, 2), out=z.view(groups, -1, batch))
+                out = self._buffer(name, (groups, self.networks // groups * pre, batch), w)
+                torch.bmm(self._by_group(w, groups), x_GBI.transpose(1, 2), out=out)
                 if self.fixed is not None:
                     fixed = self._fixed_sum if self._moves_late else self._sum_of_fixed(self.fixed)
                     b = fixed + b if not self.norms else self._add_before_norm(z, fixed, b)
@@ -121,7 +125,7 @@ class StackedMLP:
             z.add_(b)
             if layer == self.depth:
                 return z
-            h = self.activations[layer].forward(z)
+            h = self.activations[layer].forward(z, in_place=in_place)
             self.h.append(h)
             if seen is not None:
                 seen(layer, z, h, batch)
@@ -159,7 +163,7 @@ class StackedMLP:
     def _backward(
         self, x_GBI: Tensor, delta: Tensor, into: list[Tensor], add: bool, penalty_R: Tensor | None, seen: SeenBackward | None
     ) -> None:
-        layers = self.depth + 1
+        layers, (groups, batch, _) = self.depth + 1, x_GBI.shape
         ends = [layers, 2 * layers, 2 * layers + len(self.fixed_weights)]
         ends.append(ends[-1] + len(self.norms))
         in_weights, in_biases, in_fixed, in_scales, in_rest = (
@@ -176,13 +180,12 @@ class StackedMLP:
             if self._round is not None:
                 w, delta, x_GBI = self._round(w), self._round(delta), x_GBI if layer else self._round(x_GBI)
             if layer:
-                dh = self._buffer(f"passing{layer % 2}", (len(w), w.shape[2], delta.shape[2]), w)
+                dh = self._buffer(f"passing{layer % 2}", (self.networks, w.shape[2], batch), w)
                 torch.bmm(w.transpose(1, 2), delta, out=dh)  # before w changes
                 left, right, target = delta, self._read[layer - 1].transpose(1, 2), in_weights[layer]
             else:
-                groups, batch, features = x_GBI.shape
                 left, right = delta.view(groups, -1, batch), x_GBI
-                target = in_weights[0].view(groups, -1, features)
+                target = self._by_group(in_weights[0], groups)
             if add:
                 target.baddbmm_(left, right)
             else:
@@ -221,13 +224,22 @@ class StackedMLP:
             _keep(target, gradient, add)
         return in_rest[:cut]
 
-    def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    @staticmethod
+    def _by_group(w_ROI: Tensor, groups: int) -> Tensor:
+        return w_ROI.view(groups, -1, w_ROI.shape[2])
+
+    def _buffer(self, name: str, shape: tuple[int, int, int], like: Tensor) -> Tensor:
         """Memory that is used again from step to step, large enough for the largest batch so far."""
+        found = self._views.get((name, shape))
+        if found is not None:
+            return found
         size = shape[0] * shape[1] * shape[2]
         kept = self.scratch.get(name)
         if kept is None or kept.numel() < size:
             kept = self.scratch[name] = like.new_empty(size)
-        return kept[:size].view(shape)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        view = self._views[name, shape] = kept[:size].view(shape)
+        return view
 
 
 def _keep(target: Tensor, gradient: Tensor, add: bool) -> None:
