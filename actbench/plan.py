@@ -17,7 +17,7 @@ from actbench.spec import ROUNDED, SETTINGS, STACKED, Pack, RunSpec
 # How much arithmetic a pack's training step should be, or how many values a layer of all its networks should give, so that
 # starting operations is not what takes the time (measured: tests/benchmarks/NOTES.md; on GPUs not measured).
 STEP_FLOP, GPU_STEP_FLOP = 0.6e9, 1e11
-LAYER_VALUES = 2**18
+LAYER_VALUES = 2**17
 MAX_NETWORKS = 4096
 LARGE_PRODUCT_FLOP = 2.5e6  # operations in one stacked matrix product, from which oneDNN's outweigh its slow start
 PACK_BYTES, GPU_PACK_BYTES = 2**30, 2**33
