@@ -1,4 +1,4 @@
-"""A module that is imported when it is first used, so that the tables can name torch functions without loading torch."""
+"""A module that is imported when it is first used: tables can name functions of torch and numpy without loading them."""
 
 from __future__ import annotations
 
@@ -20,5 +20,6 @@ class LazyModule:
         return value
 
 
+numpy: Any = LazyModule("numpy")
 torch: Any = LazyModule("torch")
 functional: Any = LazyModule("torch.nn.functional")
