@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import IO, Any
 
 from actbench import machine
+from actbench.errors import UserError
 from actbench.spec import Pack
 from actbench.worker import Setup
 
@@ -28,6 +29,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # no threads before the process divides; how many train is told later
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # looking for other makers' devices, which are not used here, takes time
 }
+_ahead: list[ProcessWorker] = []
 PATIENCE = 10.0  # seconds for a process to end once it has been told
 
 
@@ -102,10 +104,19 @@ class ProcessWorker:
             self._events.close()
 
 
+def start_ahead() -> None:
+    """Starts as many workers as there are cores, for ``start_early`` to take: before it is known what will be asked."""
+    with suppress(UserError, OSError):  # whatever it is, the run will meet it and say so
+        _ahead.extend(start_early("auto", None))
+
+
 def start_early(device: str, workers: int | None) -> list[ProcessWorker]:
     """Workers that load torch while the study is still read, where it can be told already that they will be wanted."""
     if "torch" in sys.modules or not machine.is_cpu(device) or (workers or 1) < 1:
         return []
+    if _ahead:
+        taken, _ahead[:] = list(_ahead), []
+        return taken
     machine.user_modules_importable()
     return start_processes(min(workers or machine.cpu_count(), machine.cpu_count()))  # more, if there is use for them
 

@@ -38,6 +38,23 @@ REQUIRED = [
 COMMON = dict(dataset="small", depth=2, width=5, batch_size=16, epochs=2, dtype="float64", probe_size=30, bias=0.1, lr=0.1)
 
 
+@pytest.mark.parametrize("name", [n for n, entry in ACTIVATIONS.items() if n == "tanh" or entry.in_place])
+@pytest.mark.parametrize("layout", ["plain", "swapped"])
+def test_large_tensors_and_those_overwritten_give_what_float64_does(name, layout):
+    """Large ones may take another library's path, in place or not, in any order of dimensions."""
+    entry = ACTIVATIONS[name]
+    sizes = 10.0 ** torch.linspace(-30, 3, 20_000)
+    z = torch.cat([sizes, -sizes, torch.tensor([0.0, torch.inf, -torch.inf, torch.nan])])[4:].view(4, 100, 100)
+    z = z.transpose(1, 2) if layout == "swapped" else z
+    right = entry.forward(z.double())
+    torch.testing.assert_close(entry.forward(z).double(), right, rtol=3e-7, atol=1e-37, equal_nan=True)
+    if entry.in_place:
+        overwritten = z.clone()
+        h = entry.in_place(overwritten)
+        assert h.data_ptr() == overwritten.data_ptr() and h.stride() == z.stride()
+        torch.testing.assert_close(h.double(), right, rtol=3e-7, atol=1e-37, equal_nan=True)
+
+
 def test_all_required_activations_are_there():
     assert set(REQUIRED) <= set(ACTIVATIONS)
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
+from actbench import __main__, cli, processes
 from actbench.datasets import load_dataset
 from actbench.worker import Setup, _receive
 
@@ -34,3 +36,35 @@ def test_data_is_read_ahead_as_far_as_it_is_there(tmp_path):
     received, data = _receive(io.BytesIO(pickle.dumps(setup)))
     assert received == setup and list(data) == ["mnist-12k"]
     np.testing.assert_array_equal(data["mnist-12k"].x_test, load_dataset("mnist-12k").x_test)
+
+
+@pytest.mark.parametrize(
+    ("words", "ahead"),
+    [
+        (["run"], True),
+        (["run", "single", "lr=0.1", "--fresh", "--out", "r"], True),
+        (["run", "--dry-run"], False),
+        (["run", "single", "--device=cpu"], False),
+        (["run", "--workers", "1"], False),
+        (["run", "--help"], False),
+        (["list"], False),
+        ([], False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_workers_start_before_the_command_is_read_where_it_is_sure_to_want_them(words, ahead, monkeypatch):
+    calls = []
+    monkeypatch.setattr(sys, "argv", ["actbench", *words])
+    monkeypatch.setattr(processes, "start_ahead", lambda: calls.append("started"))
+    monkeypatch.setattr(cli, "main", lambda: calls.append("command"))
+    __main__.main()
+    assert calls == ["started", "command"] if ahead else calls == ["command"]
+
+
+def test_what_was_started_ahead_is_taken_once(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(processes, "start_processes", lambda count: [object() for _ in range(count)])
+    processes.start_ahead()
+    ahead = list(processes._ahead)
+    assert ahead and processes.start_early("auto", None) == ahead
+    assert not processes._ahead and not set(processes.start_early("cpu", 1)) & set(ahead)
