@@ -6,6 +6,7 @@ Images stay as published (uint8); scaling belongs to a network's ``input_scaling
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,11 +87,13 @@ class Data:
     @cached_property
     def _mean_std(self) -> tuple[float, float]:
         if self.x_train.dtype == np.uint8:
-            parts = np.array_split(self.x_train, -(-self.x_train.size // 2**22))  # counting makes copies of eight times the size
-            counts = np.sum([np.bincount(part.reshape(-1), minlength=256) for part in parts], axis=0)
-            values = np.arange(256, dtype=np.float64)
-            mean = float(counts @ values / counts.sum())
-            return mean, float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
+            total = int(self.x_train.sum(dtype=np.uint64))
+            squares, rows = 0, max(1, 2**17 // self.x_train.shape[1])
+            for start in range(0, len(self.x_train), rows):  # a few at a time, since float64 takes eight times the memory
+                part = self.x_train[start : start + rows].reshape(-1).astype(np.float64)
+                squares += int(part @ part)  # exact: whole numbers below 2^53
+            size = self.x_train.size
+            return total / size, math.sqrt(size * squares - total**2) / size
         return float(self.x_train.mean(dtype=np.float64)), float(self.x_train.std(dtype=np.float64))
 
     @cached_property
