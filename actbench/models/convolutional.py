@@ -41,6 +41,12 @@ class StackedCNN(GraphNetworks):
         self.running = [(last.new_zeros(len(pack) * pre), last.new_ones(len(pack) * pre)) for pre in pres]
         self.activations = [LayerActivation(pack, place, pre, device, dtype) for place, pre in enumerate(pres)]
         self.parameters()  # those of activations begin to ask for gradients
+        # leaves of their own in the shapes that convolutions read: else autograd would copy gradients from shape to shape
+        self._kernels = [
+            w.detach().view(-1, layer.inputs, KERNEL, KERNEL).requires_grad_()
+            for w, layer in zip(self.weights, sizes.layers, strict=False)
+        ]
+        self._shifts = [b.detach().view(-1).requires_grad_() for b in self.biases[:-1]]
         self._starting = False
         if self.norm == "batch":  # running statistics start as those of the first batch of the probe set
             self._starting = True
@@ -54,8 +60,7 @@ class StackedCNN(GraphNetworks):
         alone = not (measured or penalised or self.dropout)
         h = block = self._as_images(x_GBI)
         for place, layer in enumerate(self.sizes.layers):
-            w = self.weights[place].view(-1, layer.inputs, KERNEL, KERNEL)
-            bias = self.biases[place].view(-1)
+            w, bias = self._kernels[place], self._shifts[place]
             fused = bias if self.norm == "none" else None
             z = F.conv2d(h, w, fused, padding=KERNEL // 2, groups=groups if place == 0 else self.networks)
             if self.norm != "none":
@@ -76,6 +81,12 @@ class StackedCNN(GraphNetworks):
                 block = h
         h_RIB = h.reshape(batch, self.networks, -1).permute(1, 2, 0)
         return torch.baddbmm(self.biases[-1], self.weights[-1], h_RIB)
+
+    def _leaves(self) -> list[Tensor]:
+        own = super()._leaves()
+        own[: self.depth] = self._kernels
+        own[self.depth + 1 : 2 * self.depth + 1] = self._shifts
+        return own
 
     def _as_images(self, x_GBI: Tensor) -> Tensor:
         """[B, G·channels, H, W] in channels_last memory, the groups' examples side by side."""

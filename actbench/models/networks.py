@@ -125,12 +125,12 @@ class GraphNetworks:
         self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], *, add: bool, penalty_R: Tensor | None = None
     ) -> None:
         """See ``StackedMLP.backward``."""
-        gradients = self._gradients([p for p, _ in self.parameters()], delta_RCB, penalty_R)
+        gradients = self._gradients(self._leaves(), delta_RCB, penalty_R)
         self._keep(gradients, into, add)
 
     def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward, *, add: bool) -> None:
         """See ``StackedMLP.observe``."""
-        own = [p for p, _ in self.parameters()]
+        own = self._leaves()
         flat = [t for tensors in self.z for t in tensors]
         gradients = self._gradients([*own, *flat], delta_RCB, None)
         self._keep(gradients[: len(own)], into, add)
@@ -139,6 +139,10 @@ class GraphNetworks:
             count = len(self.z[layer])
             rest, mine = rest[:-count], rest[-count:]
             seen(layer, self._by_unit(list(mine)), x_GBI.shape[1])
+
+    def _leaves(self) -> list[Tensor]:
+        """What the forward pass reads, in the order of ``parameters``: these, or views of them that are leaves themselves."""
+        return [p for p, _ in self.parameters()]
 
     def _gradients(self, of: list[Tensor], delta_RCB: Tensor, penalty_R: Tensor | None) -> tuple[Tensor, ...]:
         outputs, given = [self._out], [delta_RCB]
@@ -153,8 +157,5 @@ class GraphNetworks:
 
     @staticmethod
     def _keep(gradients: tuple[Tensor, ...], into: list[Tensor], add: bool) -> None:
-        for target, gradient in zip(into, gradients, strict=True):
-            if add:
-                target.add_(gradient)
-            else:
-                target.copy_(gradient)
+        targets = [target.view(gradient.shape) for target, gradient in zip(into, gradients, strict=True)]
+        (torch._foreach_add_ if add else torch._foreach_copy_)(targets, gradients)
