@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import pickle
 import queue
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,8 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-# torch's rules for tensors without values, for torch.compile, which workers never call: a fifth of torch's import
-NEEDLESS = "torch._meta_registrations"
+# torch's rules for tensors without values, for torch.compile, which workers never call: a fifth of torch's import. Left out
+# of the versions that were seen to load without.
+NEEDLESS, SINCE, UNTIL = "torch._meta_registrations", (2, 13), (2, 15)
 
 
 @dataclass
@@ -47,7 +50,7 @@ def main(more: list[tuple[int, int]]) -> None:
     reader = threading.Thread(target=lambda: received.append(_receive(source)))
     reader.start()
     gc.disable()  # loading torch makes a million objects that stay: looking for garbage among them takes a tenth of it
-    with _left_out(NEEDLESS):
+    with _left_out(NEEDLESS) if SINCE <= _torch_version() <= UNTIL else contextlib.nullcontext():
         from actbench.packjob import PackJob, torch_threads
     reader.join()  # a process with two threads cannot be divided
     ((setup, data),) = received
@@ -100,6 +103,16 @@ def _setup_from(source: IO[bytes]) -> Setup:
         return pickle.load(source)
     except (EOFError, OSError, pickle.UnpicklingError):
         os._exit(0)
+
+
+def _torch_version() -> tuple[int, ...]:
+    """(major, minor), read from its file, since loading torch takes long; () if that cannot be told."""
+    spec = importlib.util.find_spec("torch")
+    with contextlib.suppress(OSError):
+        text = Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else ""
+        if found := re.search(r"__version__ = ['\"](\d+)\.(\d+)", text):
+            return tuple(map(int, found.groups()))
+    return ()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from actbench import __main__, cli, processes
 from actbench.datasets import load_dataset
-from actbench.worker import Setup, _receive
+from actbench.worker import Setup, _receive, _torch_version
 
 IMPORTS = """
 import sys
@@ -29,6 +29,12 @@ assert (torch.empty(2, 3, device="meta") @ torch.empty(3, 4, device="meta")).sha
 def test_what_torch_is_loaded_without_can_be_had_later():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_torchs_version_is_told_without_loading_it():
+    import torch
+
+    assert _torch_version() == tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 def test_data_is_read_ahead_as_far_as_it_is_there(tmp_path):
