@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from actbench import machine
 from actbench.errors import UserError
-from actbench.spec import Pack
 from actbench.worker import Setup
+
+if TYPE_CHECKING:  # a run waits for what is imported here
+    from actbench.spec import Pack
 
 # glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
 # per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
@@ -30,7 +32,6 @@ ENVIRONMENT = {
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # looking for other makers' devices, which are not used here, takes time
 }
 _ahead: list[ProcessWorker] = []
-PATIENCE = 10.0  # seconds for a process to end once it has been told
 
 
 class Died:
@@ -94,12 +95,10 @@ class ProcessWorker:
             self._tasks.close()  # upon which it ends
 
     def stop(self) -> None:
-        """Ends it, and waits until it has ended."""
+        """Ends it; a thread waits until the system has taken its memory back, which takes a while."""
         self.tell_to_stop()
         if self._process is not None:
-            self._process.wait()
-        elif self._listener is not None:
-            self._listener.join(PATIENCE)
+            threading.Thread(target=self._process.wait, daemon=True).start()
         if self._listener is None:
             self._events.close()
 
