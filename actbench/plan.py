@@ -28,7 +28,7 @@ _SWITCHES = ("momentum", "weight_decay", "weight_l1", "activation_l1", "dropout"
 _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
 # values that a convolution of one network gives in a step, up to which stacking is faster on a CPU (mean over its layers)
 STACKED_CONVOLUTION_VALUES = 300_000
-LEAST_STACKED_CONVOLUTIONS = 8
+STACKED_CONVOLUTIONS = 8  # more leave the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 GRAPH_CHUNK_BYTES = 2**27  # of a chunk's activations where autograd keeps them
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
@@ -106,11 +106,14 @@ def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
 
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a pack should hold."""
-    if spec.model in ("cnn", "resnet") and not on_gpu and _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES:
-        return 1  # one after another in channels_last: grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
-    at_least = LEAST_STACKED_CONVOLUTIONS if spec.model in ("cnn", "resnet") else 1
-    by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
-    by_work = max(at_least, round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape)), by_values)
+    convolutional = spec.model in ("cnn", "resnet")
+    if convolutional and not on_gpu:
+        # large ones one after another in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
+        by_work = 1 if _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES else STACKED_CONVOLUTIONS
+    else:
+        by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
+        by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
+        by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
     by_memory = int((GPU_PACK_BYTES if on_gpu else PACK_BYTES) / network_bytes(spec, shape))
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
 
