@@ -108,7 +108,7 @@ def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> i
     """How many networks like this one a pack should hold."""
     convolutional = spec.model in ("cnn", "resnet")
     if convolutional and not on_gpu:
-        # large ones one after another in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
+        # large ones one by one in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
         by_work = 1 if _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES else STACKED_CONVOLUTIONS
     else:
         by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
