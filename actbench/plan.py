@@ -28,7 +28,8 @@ _SWITCHES = ("momentum", "weight_decay", "weight_l1", "activation_l1", "dropout"
 _VARIANT = tuple(name for name in SETTINGS if name in STACKED and name != "seed")
 # values that a convolution of one network gives in a step, up to which stacking is faster on a CPU (mean over its layers)
 STACKED_CONVOLUTION_VALUES = 300_000
-STACKED_CONVOLUTIONS = 8  # more leave the cache
+STACKED_CONVOLUTIONS = 8
+STACKED_VALUES = 500_000  # of all networks of a pack, so that they stay in the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 GRAPH_CHUNK_BYTES = 2**27  # of a chunk's activations where autograd keeps them
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
@@ -107,13 +108,14 @@ def _even_parts(items: Sequence[int], most: int) -> Iterable[Sequence[int]]:
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a pack should hold."""
     convolutional = spec.model in ("cnn", "resnet")
+    by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
+    by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
+    by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
     if convolutional and not on_gpu:
-        # large ones one by one in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
-        by_work = 1 if _convolution_values(spec, shape) > STACKED_CONVOLUTION_VALUES else STACKED_CONVOLUTIONS
-    else:
-        by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
-        by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
-        by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
+        values = _convolution_values(spec, shape)
+        if values > STACKED_CONVOLUTION_VALUES:
+            return 1  # one by one in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
+        by_work = min(by_work, max(STACKED_CONVOLUTIONS, int(STACKED_VALUES / values)))
     by_memory = int((GPU_PACK_BYTES if on_gpu else PACK_BYTES) / network_bytes(spec, shape))
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
 
