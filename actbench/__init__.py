@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actbench.errors import UserError
-    from actbench.results import Results, load
-    from actbench.run import Options, Outcome, run_study
+    from actbench.base.errors import UserError
+    from actbench.results.frames import Results, load
+    from actbench.run.loop import Options, Outcome, run_study
 
 __all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study"]
 

@@ -14,10 +14,10 @@ def main() -> None:
     """Has a run's workers begin to load torch before anything else is imported, then gives the commands their turn."""
     try:
         if sys.argv[1:2] == ["run"] and not any(word.startswith(TELLING) for word in sys.argv):
-            from actbench.processes import start_ahead
+            from actbench.launch.local import start_ahead
 
             start_ahead()
-        from actbench.cli import main as commands
+        from actbench.cli.commands import main as commands
 
         commands()
     except KeyboardInterrupt:  # before a command could see to it

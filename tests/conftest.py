@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actbench.datasets import Data, load_dataset
-from actbench.device_data import DeviceData
-from actbench.models import make_networks
-from actbench.plan import make_packs
-from actbench.spec import Pack, RunSpec
-from actbench.study import normalise
+from actbench.data.datasets import Data, load_dataset
+from actbench.engine.device_data import DeviceData
+from actbench.engine.networks import make_networks
+from actbench.plan.costs import make_packs
+from actbench.study.spec import Pack, RunSpec
+from actbench.study.load import normalise
 
 
 def make_spec(**settings) -> RunSpec:

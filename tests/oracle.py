@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from actbench.architecture import architecture
-from actbench.device_data import DeviceData
-from actbench.models import make_networks
-from actbench.models.mlp import StackedMLP
-from actbench.models.regularise import Dropout
-from actbench.spec import Pack, RunSpec
+from actbench.plan.architecture import architecture
+from actbench.engine.device_data import DeviceData
+from actbench.engine.networks import make_networks
+from actbench.engine.networks.perceptron import StackedMLP
+from actbench.engine.networks.regularise import Dropout
+from actbench.study.spec import Pack, RunSpec
 
 
 class Lambda(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actbench.activations import ACTIVATIONS
-from actbench.device_data import DeviceData
-from actbench.errors import UserError
-from actbench.models.elementwise import check_user_activation
-from actbench.train import train
+from actbench.science.activations import ACTIVATIONS
+from actbench.engine.device_data import DeviceData
+from actbench.base.errors import UserError
+from actbench.engine.networks.layer_activation import check_user_activation
+from actbench.engine.train import train
 from tests.conftest import make_spec, one_pack
 from tests.test_company import rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import actbench
-from actbench.cli import app
+from actbench.cli.commands import app
 
 PACKAGE = Path(actbench.__file__).parent
 FLOORS = [
@@ -81,7 +81,7 @@ LIGHT = [["--help"], ["run", "--help"], ["list"], ["list", "studies"], ["show", 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_light_commands_never_load_torch(arguments, tmp_path):
     if arguments == ["REPORT"]:
-        from actbench.run import Options, run_study
+        from actbench.run.loop import Options, run_study
 
         run_study("single", ["epochs=0", "width=2", "depth=1", "seed=0,1"], Options(out=tmp_path / "x"))
         arguments = ["report", str(tmp_path / "x")]
@@ -122,11 +122,11 @@ def test_options_of_every_command_are_pinned():
 
 
 def test_readme_names_everything():
-    from actbench.architecture import MODELS
-    from actbench.datasets import DATASETS
-    from actbench.spec import SETTINGS
-    from actbench.study import study_names
-    from actbench.tables import COLUMNS
+    from actbench.plan.architecture import MODELS
+    from actbench.data.datasets import DATASETS
+    from actbench.study.spec import SETTINGS
+    from actbench.study.load import study_names
+    from actbench.results.columns import COLUMNS
 
     text = (PACKAGE.parent / "README.md").read_text()
     names = {*SETTINGS, *MODELS, *study_names(), *COLUMNS["runs"], *COLUMNS["layers"]} - {"single"}

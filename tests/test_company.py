@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actbench.activations import ACTIVATIONS, units_of
-from actbench.device_data import DeviceData
-from actbench.inits import INITS
-from actbench.optim import OPTIMIZERS
-from actbench.plan import make_packs
-from actbench.train import Trainer, train
+from actbench.science.activations import ACTIVATIONS, units_of
+from actbench.engine.device_data import DeviceData
+from actbench.science.inits import INITS
+from actbench.science.optimizers import OPTIMIZERS
+from actbench.plan.costs import make_packs
+from actbench.engine.train import Trainer, train
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_data, small_images
 
@@ -137,7 +137,7 @@ def test_activations_that_change_shapes_in_other_models(model, activation):
 
 def test_stacked_convolutions_equal_single_ones(monkeypatch):
     """What a GPU takes, and a CPU for very few channels."""
-    monkeypatch.setattr("actbench.plan.STACKED_CONVOLUTION_VALUES", 10**12)
+    monkeypatch.setattr("actbench.plan.costs.STACKED_CONVOLUTION_VALUES", 10**12)
     for norm in ("none", "batch", "layer"):
         common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
         assert_same_steps(

@@ -18,8 +18,8 @@ import pytest
 import scipy.io
 import torchvision.datasets as vision
 
-from actbench.datasets import load_dataset
-from actbench.errors import UserError
+from actbench.data.datasets import load_dataset
+from actbench.base.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -163,7 +163,7 @@ def test_two_at_once_download_once(server, monkeypatch, tmp_path):
 KILLED = """
 import sys
 import torchvision.datasets as vision
-from actbench.datasets import load_dataset
+from actbench.data.datasets import load_dataset
 vision.FashionMNIST.mirrors, vision.FashionMNIST.resources = [sys.argv[1]], eval(sys.argv[2])
 load_dataset("fashion_mnist", __import__("pathlib").Path(sys.argv[3]))
 """

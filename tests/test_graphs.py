@@ -15,11 +15,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from actbench.architecture import MODELS
-from actbench.device_data import DeviceData
-from actbench.graphs import WARM_UPS, can_be_recorded
-from actbench.optim import OPTIMIZERS
-from actbench.train import Trainer, train
+from actbench.plan.architecture import MODELS
+from actbench.engine.device_data import DeviceData
+from actbench.engine.recorded_steps import WARM_UPS, can_be_recorded
+from actbench.science.optimizers import OPTIMIZERS
+from actbench.engine.train import Trainer, train
 from tests.conftest import make_spec, one_pack, small_data, small_images
 
 # what asks the device for a value, or brings one from the CPU

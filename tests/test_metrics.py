@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from actbench.architecture import MODELS
-from actbench.device_data import DeviceData
-from actbench.evaluation import Evaluator
-from actbench.metrics import METRICS, NETWORK_METRICS, LayerStats
-from actbench.models.elementwise import asymptotes_of
-from actbench.plan import make_packs
-from actbench.tables import COLUMNS
-from actbench.train import train
+from actbench.plan.architecture import MODELS
+from actbench.engine.device_data import DeviceData
+from actbench.engine.evaluation import Evaluator
+from actbench.science.metrics import METRICS, NETWORK_METRICS, LayerStats
+from actbench.engine.networks.layer_activation import asymptotes_of
+from actbench.plan.costs import make_packs
+from actbench.results.columns import COLUMNS
+from actbench.engine.train import train
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_data, small_images
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from actbench.architecture import MODELS, architecture
-from actbench.device_data import DeviceData
-from actbench.errors import UserError
-from actbench.evaluation import Evaluation
-from actbench.models import make_networks
-from actbench.plan import networks_per_pack, pack_bytes
-from actbench.results import load
-from actbench.run import Options, run_study
-from actbench.schedule import evaluation_steps, lr_factor
-from actbench.spec import Pack
-from actbench.tables import epochs_to
-from actbench.train import train
+from actbench.plan.architecture import MODELS, architecture
+from actbench.engine.device_data import DeviceData
+from actbench.base.errors import UserError
+from actbench.engine.evaluation import Evaluation
+from actbench.engine.networks import make_networks
+from actbench.plan.costs import networks_per_pack, pack_bytes
+from actbench.results.frames import load
+from actbench.run.loop import Options, run_study
+from actbench.plan.schedule import evaluation_steps, lr_factor
+from actbench.study.spec import Pack
+from actbench.results.columns import epochs_to
+from actbench.engine.train import train
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_images
 

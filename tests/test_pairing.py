@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from actbench.device_data import DeviceData
-from actbench.plan import Shape, make_packs
-from actbench.rng import PURPOSES, stream
-from actbench.train import train
+from actbench.engine.device_data import DeviceData
+from actbench.plan.costs import Shape, make_packs
+from actbench.base.rng import PURPOSES, stream
+from actbench.engine.train import train
 from tests.conftest import make_spec, one_pack, starting_networks
 
 SHAPE = dict(dataset="small", depth=3, width=5, dtype="float64", batch_size=16, epochs=2, probe_size=30)

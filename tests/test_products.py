@@ -5,11 +5,11 @@ import threading
 import pytest
 import torch
 
-from actbench import products
-from actbench.datasets import Shape
-from actbench.plan import has_large_products, matrix_products
-from actbench.products import products_are_float32
-from actbench.spec import Pack, RunSpec
+from actbench.engine import products
+from actbench.data.datasets import Shape
+from actbench.plan.costs import has_large_products, matrix_products
+from actbench.engine.products import products_are_float32
+from actbench.study.spec import Pack, RunSpec
 
 
 def rounded(t, bits):

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actbench.errors import UserError
+from actbench.base.errors import UserError
 from actbench.report.render import FORMATS, render
 from actbench.report.stats import dead_grid, importance, interval, ranking
-from actbench.spec import SETTINGS
+from actbench.study.spec import SETTINGS
 from tests.conftest import make_spec
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from actbench.device_data import DeviceData
-from actbench.errors import UserError
-from actbench.models.rounding import rounded
-from actbench.plan import matrix_products
-from actbench.spec import ROUNDED
-from actbench.train import Trainer
+from actbench.engine.device_data import DeviceData
+from actbench.base.errors import UserError
+from actbench.engine.networks.rounding import rounded
+from actbench.plan.costs import matrix_products
+from actbench.study.spec import ROUNDED
+from actbench.engine.train import Trainer
 from tests import oracle
 from tests.conftest import make_spec, one_pack, small_data
 

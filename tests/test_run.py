@@ -19,16 +19,16 @@ import pytest
 import torch
 
 import actbench
-from actbench import packjob
-from actbench.datasets import load_dataset
-from actbench.errors import UserError
-from actbench.events import Finished
-from actbench.plan import make_packs
-from actbench.run import Options, run_study
-from actbench.spec import Pack
-from actbench.store import Store
-from actbench.tables import TABLES
-from actbench.workers import Workers
+from actbench.launch import pack_job as packjob
+from actbench.data.datasets import load_dataset
+from actbench.base.errors import UserError
+from actbench.launch.events import Finished
+from actbench.plan.costs import make_packs
+from actbench.run.loop import Options, run_study
+from actbench.study.spec import Pack
+from actbench.results.store import Store
+from actbench.results.columns import TABLES
+from actbench.launch.dispatch import Workers
 from tests.conftest import make_spec
 
 TINY = ["width=4", "depth=2", "epochs=1", "batch_size=1000", "probe_size=100"]
@@ -69,7 +69,7 @@ def test_running_again_trains_only_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize("finished", [0, 1, 2, 3])
 def test_interrupted_after_any_pack_the_tables_equal_an_unbroken_runs(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
+    monkeypatch.setattr("actbench.plan.costs.MAX_NETWORKS", 2)
     run_study("single", SWEEP, Options(out=tmp_path / "whole"))
     seen = []
 
@@ -147,7 +147,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
 @pytest.mark.parametrize(("where", "when"), [("rename", 2), ("fsync", 8), ("fsync", 11), ("replace", 6)])
 def test_ctrl_c_while_results_are_written_loses_nothing(where, when, tmp_path, monkeypatch):
     """The signal arrives in the middle of writing a pack, or of merging it into the tables."""
-    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
+    monkeypatch.setattr("actbench.plan.costs.MAX_NETWORKS", 2)
     calls = {"rename": 0, "fsync": 0, "replace": 0}
 
     def watched(name):
@@ -265,8 +265,8 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 
 def test_disk_full_keeps_what_is_finished(tmp_path, monkeypatch):
-    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
-    from actbench import store
+    monkeypatch.setattr("actbench.plan.costs.MAX_NETWORKS", 2)
+    from actbench.results import store
 
     written, real = [], store._write_synced
 
@@ -306,10 +306,10 @@ def test_out_of_memory_splits_the_pack_and_goes_on(error, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(("free", "most"), [(2.5, 1), (10, 2)], ids=["room for one pack", "room for two"])
 def test_packs_train_side_by_side_only_as_far_as_memory_goes(free, most, tmp_path, monkeypatch):
-    from actbench import workers
-    from actbench.plan import Shape, pack_bytes
+    from actbench.launch import dispatch as workers
+    from actbench.plan.costs import Shape, pack_bytes
 
-    monkeypatch.setattr("actbench.plan.MAX_NETWORKS", 2)
+    monkeypatch.setattr("actbench.plan.costs.MAX_NETWORKS", 2)
     now, seen, real, lock = [], [], packjob.train, threading.Lock()
     needed = pack_bytes(
         make_packs([make_spec(width=4, depth=2)], {"mnist-12k": Shape(784, 10, 10000, 2000)})[0], Shape(784, 10, 10000, 2000)
@@ -418,7 +418,7 @@ def test_all_workers_are_told_to_stop_before_one_is_waited_for():
 
 
 def test_packs_are_rectangles_of_bounded_size():
-    from actbench.plan import PACK_BYTES, Shape, network_bytes
+    from actbench.plan.costs import PACK_BYTES, Shape, network_bytes
 
     shape = Shape(784, 10, 10000, 2000)
     specs = [

@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from actbench.activations import ACTIVATIONS, gain
-from actbench.device_data import DeviceData
-from actbench.inits import INITS
-from actbench.plan import Shape, make_packs
-from actbench.train import train
+from actbench.science.activations import ACTIVATIONS, gain
+from actbench.engine.device_data import DeviceData
+from actbench.science.inits import INITS
+from actbench.plan.costs import Shape, make_packs
+from actbench.engine.train import train
 from tests.conftest import make_spec, one_pack, starting_networks
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from actbench.errors import UserError
-from actbench.results import load
-from actbench.run import Options, run_study
-from actbench.spec import SETTINGS, RunSpec
+from actbench.base.errors import UserError
+from actbench.results.frames import load
+from actbench.run.loop import Options, run_study
+from actbench.study.spec import SETTINGS, RunSpec
 from actbench.study import load_study, study_names
 from tests.conftest import make_spec
 

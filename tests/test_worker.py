@@ -10,13 +10,15 @@ import sys
 import numpy as np
 import pytest
 
-from actbench import __main__, cli, processes
-from actbench.datasets import load_dataset
-from actbench.worker import Setup, _receive, _torch_version
+from actbench import __main__
+from actbench.cli import commands as cli
+from actbench.launch import local as processes
+from actbench.data.datasets import load_dataset
+from actbench.launch.worker import Setup, _receive, _torch_version
 
 IMPORTS = """
 import sys
-from actbench.worker import NEEDLESS, _left_out
+from actbench.launch.worker import NEEDLESS, _left_out
 with _left_out(NEEDLESS):
     import torch
 assert NEEDLESS not in sys.modules, "the empty module is still there"

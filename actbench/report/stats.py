@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from actbench.errors import UserError, unknown
-from actbench.spec import SETTINGS
-from actbench.tables import COLUMNS, EPOCHS_TO
+from actbench.base.errors import UserError, unknown
+from actbench.study.spec import SETTINGS
+from actbench.results.columns import COLUMNS, EPOCHS_TO
 
 CONFIDENCE = 0.95
 FRACTIONS = ("accuracy", "fraction", "sparsity")

@@ -18,11 +18,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from actbench import machine
-from actbench.datasets import load_dataset
-from actbench.plan import make_packs, step_flop
-from actbench.spec import RunSpec
-from actbench.workers import Workers
+from actbench.base import machine
+from actbench.data.datasets import load_dataset
+from actbench.plan.costs import make_packs, step_flop
+from actbench.study.spec import RunSpec
+from actbench.launch.dispatch import Workers
 from tests.benchmarks.grid import few_to_measure, specs_of, stacked_seconds
 from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 
@@ -34,7 +34,7 @@ def square_product(kind: str) -> None:
     """Prints the best GFLOP/s of this process."""
     import torch
 
-    from actbench.products import products
+    from actbench.engine.products import products
 
     torch.set_num_threads(1)
     best = 0.0

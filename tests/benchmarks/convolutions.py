@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from actbench import plan
-from actbench.datasets import Data
-from actbench.device_data import DeviceData
-from actbench.plan import make_packs
-from actbench.spec import RunSpec
-from actbench.study import normalise
-from actbench.train import Trainer
+from actbench.plan import costs as plan
+from actbench.data.datasets import Data
+from actbench.engine.device_data import DeviceData
+from actbench.plan.costs import make_packs
+from actbench.study.spec import RunSpec
+from actbench.study.load import normalise
+from actbench.engine.train import Trainer
 from tests import oracle
 
 SHAPES = [  # width, depth, side, channels, batch, model

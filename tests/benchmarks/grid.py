@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from actbench import machine
-from actbench.datasets import Data, load_dataset
-from actbench.events import Finished
-from actbench.plan import make_packs, step_flop
-from actbench.spec import Pack, RunSpec
-from actbench.workers import Workers
+from actbench.base import machine
+from actbench.data.datasets import Data, load_dataset
+from actbench.launch.events import Finished
+from actbench.plan.costs import make_packs, step_flop
+from actbench.study.spec import Pack, RunSpec
+from actbench.launch.dispatch import Workers
 from tests.benchmarks.tables import measured_on, write_csv, write_markdown
 
 BATCH = 100
@@ -58,7 +58,7 @@ class PlainLoop:
         layers: list[nn.Module] = []
         x = torch.from_numpy(data.x_train).float().sub_(33).div_(79)
         if model == "cnn":
-            from actbench.architecture import architecture
+            from actbench.plan.architecture import architecture
 
             sizes = architecture(RunSpec(model="cnn", width=width, depth=depth), data.shape)
             for layer in sizes.layers:

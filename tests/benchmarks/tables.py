@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actbench import machine
+from actbench.base import machine
 
 
 def measured_on(*more: str) -> str:

@@ -1,0 +1,131 @@
+"""What this machine is and can do: hardware, memory, versions."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from actbench.base.errors import UserError, unknown
+from actbench.base.paths import PACKAGE
+
+PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas")
+
+
+def import_torch() -> Any:
+    """torch, or a UserError that says what to install."""
+    try:
+        import torch
+
+        return torch
+    except ImportError as error:
+        raise UserError(f"torch cannot be imported ({error}); install it: pip install torch torchvision") from error
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> float:
+    """Bytes that may still be taken: of the machine, or of the container's limit if that is less."""
+    import psutil
+
+    available = float(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # control groups, version 2; no limit reads "max"
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        available = min(available, limit - used)
+    return max(available, 0.0)
+
+
+def process_memory() -> float:
+    """Bytes that this process holds now."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss)
+
+
+def find_device(name: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → a device that is here; UserError if it is not."""
+    if is_cpu(name):
+        return "cpu"
+    torch = import_torch()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda:0" if count else "cpu"
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (":" in name and not number.isdecimal()):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:N"))
+    if int(number or 0) >= count:
+        raise UserError(f"device '{name}' is not here: torch sees {count} CUDA devices; use --device cpu")
+    return f"cuda:{number or 0}"
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a device's name means the CPU, as far as can be told without torch."""
+    return name == "cpu" or (name == "auto" and not _has_cuda_driver())
+
+
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is installed: asked before torch is loaded, which takes seconds."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        return True
+    except OSError:
+        return False
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """CPU, cores, memory and device, for meta.json."""
+    import psutil
+
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    accelerator = import_torch().cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {"cpu": model, "cores": cpu_count(), "memory_gib": memory, "device": device, "accelerator": accelerator}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and the packages that figures depend on."""
+    from importlib import metadata  # slow to import, and the first thing a command waits for
+
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("actbench", *PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree this package runs from; None for an installed package."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=5,
+        )  # fmt: skip
+        return done.stdout.strip() or None
+    return None
+
+
+def user_modules_importable() -> None:
+    """Makes modules of the working folder importable, as ``python -m`` does: users keep their activations there."""
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise UserError("the working folder has been deleted; change to another") from None
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)  # last, so that nothing there hides an installed package

@@ -1,0 +1,28 @@
+"""Paths as users write them, and where this package lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actbench.base.errors import UserError
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def user_path(given: str | Path, what: str) -> Path:
+    """A path with ``~`` expanded; UserError if it is empty or cannot be one.
+
+    Args:
+        given: what the user wrote.
+        what: what it is for, named in the error.
+    """
+    if not str(given).strip():
+        raise UserError(f"{what}: an empty path")
+    try:
+        path = Path(given).expanduser()
+        path.exists()  # a name that is too long, or a loop of links, is found out here
+        return path
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(
+            f"{what}: '{str(given)[:80]}' is not a usable path ({getattr(error, 'strerror', None) or error})"
+        ) from error

@@ -1,0 +1,279 @@
+"""The commands: each parses, calls one function and prints. The only place that catches errors.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 some network failed, 2 a user's mistake, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from actbench.base.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which activation dies at which depth, init, bias and learning rate? Trains hundreds of networks at once and says.",
+)  # fmt: skip
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--workers: '{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        print(f"actbench {metadata.version('actbench')}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory; write nothing.")] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets. [default: $ACTBENCH_DATA or the cache]")
+    ] = None,
+    config_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="A further folder of studies.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout when done.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Train every network of a study that has no result yet.
+
+    \b
+    actbench run
+    actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
+    """
+    from actbench.launch.local import start_early
+
+    started = [] if dry_run else start_early(device, workers)  # before anything that takes its time to import
+    from actbench.run import loop as runner
+    from actbench.cli.run_view import outcome_json, print_forecast, run_with_display
+
+    study, overrides = _split(words or [])
+    command = " ".join(["actbench", *map(_quoted, sys.argv[1:])])
+    options = runner.Options(
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
+        started=started, command=command,
+        on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
+    )  # fmt: skip
+    if dry_run:
+        print_forecast(study, overrides, options, as_json=as_json)
+        return
+    outcome = run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
+    if as_json:
+        import json
+
+        print(json.dumps(outcome_json(outcome)))
+    for error in outcome.errors[:5]:
+        print(f"failed: {error}", file=sys.stderr)
+    if outcome.statuses["failed"]:
+        print(f"{outcome.statuses['failed']} networks failed; the column error of runs.csv says why", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """(study, overrides): the study is the first word without '='."""
+    study = next((word for word in words if "=" not in word and not word.startswith("~")), None)
+    overrides = list(words)
+    if study is not None:
+        overrides.remove(study)
+    return study or "default", overrides
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result folders.", show_default=False)],
+    by: Annotated[
+        str | None, typer.Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="table|markdown|csv|json", help="How to print.")] = "table",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
+) -> None:
+    """Summarise one or more result folders.
+
+    \b
+    actbench report results/default --by activation,lr --baseline relu
+    """
+    from actbench.base.errors import unknown
+    from actbench.report.render import FORMATS, render
+    from actbench.report.stats import dead_grid, ranking
+    from actbench.results.frames import load
+    from actbench.cli.run_view import make_console
+
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    runs = load(*paths).runs
+    ranked = ranking(runs, _names(by), _names(metric), baseline)
+    if "loss" not in ranked.by and runs["loss"].nunique() > 1 and any(name.endswith("_loss") for name in ranked.metrics):
+        print("note: the losses of these networks are of different kinds; compare them within --by loss", file=sys.stderr)
+    colour = out is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = make_console(stderr=False).width if out is None and sys.stdout.isatty() else None
+    text = render(ranked, dead_grid(runs), format, colour=colour, width=width)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out: cannot write '{out}': {error.strerror or error}") from error
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)
+    ] = None,
+) -> None:
+    """List activations, inits, models, datasets, optimizers, metrics, studies or settings.
+
+    \b
+    actbench list activations
+    """
+    from actbench.cli.catalog import KINDS, entries
+
+    for one in [kind] if kind else KINDS:
+        found = entries(one)
+        if not kind:
+            print(f"{one}")
+        width = max(map(len, found), default=0)
+        for name, text in found.items():
+            print(f"{'' if kind else '  '}{name:<{width}}  {text}")
+        if not kind:
+            print()
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Anything that `list` lists, or the dotted name of your own activation.")],
+) -> None:
+    """Show one entry in full: formula, derivative, plot, source, settings.
+
+    \b
+    actbench show relu
+    """
+    from actbench.cli.catalog import describe
+
+    print("\n".join(describe(name)).rstrip())
+
+
+@app.command()
+def data(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where they lie. [default: $ACTBENCH_DATA or the cache]")
+    ] = None,
+) -> None:
+    """Fetch data sets and verify their checksums.
+
+    \b
+    actbench data mnist fashion_mnist
+    """
+    from actbench.data.datasets import DATASETS, check_dataset_name, default_data_dir, load_dataset, verify
+
+    for name in names or []:
+        check_dataset_name(name)
+    for name in names or DATASETS:
+        try:
+            found = load_dataset(name, data_dir, download=bool(names))
+        except UserError:
+            if names:
+                raise
+            print(f"{name:<14} not in {data_dir or default_data_dir()}; fetch it with: actbench data {name}")
+            continue
+        sizes = f"{len(found.x_train):,} + {len(found.x_test):,} examples, {found.x_train.shape[1]:,} features, {found.classes} classes"
+        verified = "verified" if verify(name, found) else "no published checksum to compare with"
+        print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}… {verified}")
+
+
+def main() -> None:
+    """The entry point: turns every mistake of a user into one ``error:`` line and exit code 2."""
+    gc.set_threshold(200_000, 50, 50)  # else a third of a command's start goes into looking for garbage among imports
+    # a closed stream reads as None; one that cannot show every letter shows what it can
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except typer.Exit as done:
+        return done.exit_code
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError):
+            raise
+        _drop_output()
+        if isinstance(cause, BrokenPipeError):  # the reader of a pipe has left: it has what it wanted
+            return 0
+        print(f"error: cannot write or read: {cause.strerror or cause}", file=sys.stderr)
+        return 2
+    except typer.TyperException as error:
+        print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+        return 2
+
+
+def _drop_output() -> None:
+    """Sends what is still to be written to stdout nowhere, so that the interpreter's end does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,179 @@
+"""What `actbench run` shows: progress while it trains, the summary at its end, or the forecast of a dry run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from actbench.cli.progress import RunDisplay
+from actbench.run.loop import Options, Outcome, packs_to_train, prepare, read, run_study
+
+
+def make_console(*, stderr: bool) -> Console:
+    """A console of rich; where there is no terminal, lines are as long as they are."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=None if terminal else 200)
+
+
+def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:
+    """Runs a study with a live display; says how to go on if interrupted (exit code 130)."""
+    console = make_console(stderr=True)
+    display = RunDisplay(console, quiet=quiet)
+    folder: list[Path] = []
+
+    def on_start(prepared: Any, networks: int) -> None:
+        folder.append(prepared.folder)
+        done = len(prepared.study.specs) - networks
+        had = f" ({done:,} of {len(prepared.study.specs):,} have results already)" if done else ""
+        display.start(
+            networks,
+            f"{prepared.study.name}: {networks:,} network{'' if networks == 1 else 's'} to train on {prepared.device}{had}",
+        )
+
+    try:
+        with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
+            outcome = run_study(study, overrides, replace(options, on_start=on_start, on_event=display.update))
+    except KeyboardInterrupt:
+        display.stop()
+        where = f" What was finished is kept in {folder[0]};" if folder else ""
+        print(f"interrupted.{where} the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        display.stop()
+    if not quiet and not as_json:
+        _print_summary(outcome)
+    return outcome
+
+
+def _print_summary(outcome: Outcome) -> None:
+    from actbench.report.summary import headline, summary
+    from actbench.results.frames import load
+
+    console = make_console(stderr=False)
+    console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))
+    console.print(summary(load(outcome.folder).runs, outcome.folder))
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "study": outcome.study.name, "folder": str(outcome.folder), "networks": len(outcome.study.specs),
+        "trained": outcome.trained, **outcome.statuses, "seconds": round(outcome.seconds, 3),
+        "measuring_share": round(outcome.measuring_share, 4), "errors": outcome.errors,
+    }  # fmt: skip
+
+
+def print_forecast(study: str, overrides: list[str], options: Options, *, as_json: bool) -> None:
+    """Prints what a run would train and take; writes nothing."""
+    from actbench.run.forecast import forecast
+
+    prepared = prepare(*read(study, overrides, options), options)
+    packs = packs_to_train(prepared, fresh=options.fresh)
+    told = forecast(prepared, packs, options.workers)
+    if as_json:
+        fields = {"study": prepared.study.name, "networks": told.networks, "packs": told.packs,
+                  "seconds": round(told.seconds, 2), "memory_bytes": round(told.memory), "device": prepared.device}  # fmt: skip
+        print(json.dumps(fields))
+        return
+    sizes = [len(pack) for pack in packs]
+    count = len(prepared.study.specs)
+    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {told.networks:,} to train")
+    print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
+    print(f"packs     {told.packs:,}" + (f" of {_range(sizes)} networks" if sizes else ""))
+    print(f"time      about {_duration(told.seconds)} on {prepared.device}")
+    print(f"memory    about {told.memory / 2**30:.1f} GiB")
+    print(f"results   {prepared.folder} (nothing was written)")
+
+
+def _range(sizes: list[int]) -> str:
+    return f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+class RunDisplay:
+    """Networks done, networks per second, time left, accuracy and dead units so far.
+
+    Args:
+        console: on stderr.
+        quiet: show nothing.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self.done, self.total = 0.0, 0
+        self.accuracy, self.dead = _Average(), _Average()
+        self.bar: bars.Progress | None = None
+
+    def start(self, networks: int, packs: str) -> None:
+        """Begins to show ``networks`` to train."""
+        self.total, self.began = networks, time.perf_counter()
+        self.told = self.began
+        if self.quiet or not networks:
+            return
+        self.console.print(packs, style="dim", highlight=False)
+        if self.console.is_terminal:
+            self.bar = bars.Progress(
+                bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24),
+                bars.TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
+                bars.TextColumn("{task.fields[rate]}"), bars.TimeElapsedColumn(),
+                bars.TextColumn("left"), bars.TimeRemainingColumn(),
+                bars.TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
+            )  # fmt: skip
+            self.task = self.bar.add_task("training", total=networks, rate="", figures="")
+            self.bar.start()
+
+    def update(self, event: Any) -> None:
+        """Takes in an event of ``Workers.run``."""
+        if isinstance(event, Progress):
+            self.done += event.networks_done
+        else:
+            self.accuracy.add(event.test_accuracy)
+            self.dead.add(event.dead_fraction)
+        if self.quiet:
+            return
+        now = time.perf_counter()
+        rate = f"{self.done / max(now - self.began, 1e-9):.1f}/s"
+        figures = ""
+        if self.accuracy.value is not None:
+            figures = f"accuracy {100 * self.accuracy.value:.1f} % · dead {100 * (self.dead.value or 0):.1f} %"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, rate=rate, figures=figures)
+        elif not self.console.is_terminal and now - self.told > PLAIN_SECONDS:
+            self.told = now
+            left = (self.total - self.done) * (now - self.began) / max(self.done, 1e-9)
+            text = f"{self.done:.0f} of {self.total} networks, {rate}, {left:.0f} s left, {figures}"
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class _Average:
+    """A running mean that leaves NaN out."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, values: Any) -> None:
+        good = values[~np.isnan(values)]
+        self.total += float(good.sum())
+        self.count += len(good)
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None

@@ -1,0 +1,296 @@
+"""The table of data sets: each entry loads four numpy arrays. Nothing read from a file is ever executed.
+
+Images stay as published (uint8); scaling belongs to a network's ``input_scaling``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actbench.base.errors import UserError, unknown
+from actbench.base.paths import user_path
+from actbench.base.rng import stream
+
+MOST_CLASSES = 100_000
+MOST_CHANNELS = 4
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan must know of a data set: input features, classes, training and test examples, bytes per input value,
+    and for images (height, width, channels)."""
+
+    features: int
+    classes: int
+    train: int
+    test: int
+    input_bytes: int = 1
+    image: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory.
+
+    Attributes:
+        x_train, x_test: [N, features], uint8 or float32.
+        y_train, y_test: [N], int64 class numbers from 0.
+        classes: how many classes there are.
+        image: (height, width, channels) where examples are images; their features are in that order.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+    image: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Its sizes."""
+        x = self.x_train
+        return Shape(x.shape[1], self.classes, len(x), len(self.x_test), x.dtype.itemsize, self.image)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the four arrays, as 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name in ARRAYS:
+            array = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name}{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def scaling(self, how: str) -> tuple[float, float]:
+        """(shift, factor) so that an input is (x − shift)·factor; measured on the whole training split."""
+        if how == "raw":
+            return 0.0, 1.0
+        if how == "unit":
+            low, high = (0.0, 255.0) if self.x_train.dtype == np.uint8 else _range(self.x_train)
+            return low, 1 / (high - low) if high > low else 1.0
+        mean, std = self._mean_std
+        return mean, 1 / std if std > 0 else 1.0
+
+    @cached_property
+    def _mean_std(self) -> tuple[float, float]:
+        if self.x_train.dtype == np.uint8:
+            total = int(self.x_train.sum(dtype=np.uint64))
+            squares, rows = 0, max(1, 2**17 // self.x_train.shape[1])
+            for start in range(0, len(self.x_train), rows):  # a few at a time, since float64 takes eight times the memory
+                part = self.x_train[start : start + rows].reshape(-1).astype(np.float64)
+                squares += int(part @ part)  # exact: whole numbers below 2^53
+            size = self.x_train.size
+            return total / size, math.sqrt(size * squares - total**2) / size
+        return float(self.x_train.mean(dtype=np.float64)), float(self.x_train.std(dtype=np.float64))
+
+    @cached_property
+    def fixed_columns(self) -> np.ndarray:
+        """Inputs that are the same in every training and test example, as far as they come in groups of 16."""
+        first, same = self.x_train[0], np.ones(self.x_train.shape[1], bool)
+        for x in (self.x_train, self.x_test):
+            for start in range(0, len(x), 1000):  # a thousand at a time: comparing makes a copy
+                same &= (x[start : start + 1000] == first).all(0)
+        fixed = np.flatnonzero(same)
+        # processors multiply rows of whole groups faster, and one input must be left
+        return fixed[: min(len(fixed), len(same) - 1) // 16 * 16]
+
+    def subset(self, size: int | None) -> np.ndarray | None:
+        """Indices of ``size`` training examples, a fixed draw, smaller ones being parts of larger; None for all."""
+        if size is None or size >= len(self.x_train):
+            return None
+        return np.sort(stream(0, "subset").permutation(len(self.x_train))[:size])
+
+    def probe(self, size: int, among: int | None = None) -> np.ndarray:
+        """Indices of the probe set: a fixed draw of training examples, the smaller sets being parts of the larger.
+
+        Args:
+            size: how many.
+            among: how many training examples there are (default: all).
+        """
+        return stream(0, "probe").permutation(among or len(self.x_train))[:size]
+
+
+def _range(x: np.ndarray) -> tuple[float, float]:
+    return float(x.min()), float(x.max())
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set: ``load(data_dir, download) -> Data``, and ``Data.checksum`` of what it should be, where it is known."""
+
+    summary: str
+    source: str
+    load: Callable[[Path, bool], Data]
+    checksum: str | None = None
+
+
+def _mnist_12k(data_dir: Path, download: bool) -> Data:
+    with resources.as_file(resources.files("actbench") / "data" / "mnist-12k.npz") as path:
+        return read_npz(path, "mnist-12k")
+
+
+def _gaussian(data_dir: Path, download: bool) -> Data:
+    rng = stream(0, "gaussian")
+    sizes = {"train": 10_000, "test": 2_000}
+    arrays: dict[str, Any] = {}
+    for split, size in sizes.items():
+        arrays[f"x_{split}"] = rng.standard_normal((size, 784), dtype=np.float32)
+        arrays[f"y_{split}"] = rng.integers(0, 10, size)
+    return Data("gaussian", **arrays, classes=10, image=(28, 28, 1))
+
+
+def _torchvision(name: str, class_name: str) -> Callable[[Path, bool], Data]:
+    def load(data_dir: Path, download: bool) -> Data:
+        from actbench.data.downloads import load_torchvision
+
+        return _checked(name, load_torchvision(name, class_name, data_dir, download))
+
+    return load
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "mnist-12k": DatasetEntry(
+        "every 6th training and every 5th test image of MNIST, 10,000 + 2,000 of 28×28, embedded in the package",
+        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k, "b444dbbfb8c47611d50bd9325eab3ac92e08efdcc48069e67444bdd8c5720771",
+    ),
+    "gaussian": DatasetEntry(
+        "standard normal inputs of 784 features, random labels of 10 classes, 10,000 + 2,000: for measuring at initialisation",
+        "drawn anew from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e",
+    ),
+    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST"),
+                          "1440c791ebc7892242ebbe4e300c0151d3ec76ed7dcaf9e30875e9958e039bf3"),
+    "fashion_mnist": DatasetEntry(
+        "clothes, 60,000 + 10,000 of 28×28", "Xiao et al. 2017", _torchvision("fashion_mnist", "FashionMNIST")
+    ),
+    "kmnist": DatasetEntry("Kuzushiji, 60,000 + 10,000 of 28×28", "Clanuwat et al. 2018", _torchvision("kmnist", "KMNIST")),
+    "cifar10": DatasetEntry("ten classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
+                            _torchvision("cifar10", "CIFAR10")),
+    "cifar100": DatasetEntry("a hundred classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
+                             _torchvision("cifar100", "CIFAR100")),
+    "svhn": DatasetEntry("house numbers, 73,257 + 26,032 of 32×32×3", "Netzer et al. 2011", _torchvision("svhn", "SVHN")),
+}  # fmt: skip
+
+
+def default_data_dir() -> Path:
+    """``$ACTBENCH_DATA``, else the user's cache folder."""
+    if told := os.environ.get("ACTBENCH_DATA"):
+        return user_path(told, "ACTBENCH_DATA")
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "the cache folder") / "actbench"
+
+
+def is_path(name: str) -> bool:
+    """Whether a data set's name is a path to a file of the user's."""
+    return name.endswith(".npz") or "/" in name or os.sep in name
+
+
+def check_dataset_name(name: str) -> None:
+    """UserError unless the name is in the table or is a path to an existing file."""
+    if is_path(name):
+        if not user_path(name, "dataset").is_file():
+            raise UserError(f"dataset: no file '{name}'")
+    elif name not in DATASETS:
+        raise unknown("dataset", name, DATASETS, hint="or a path to an .npz file")
+
+
+def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Data:
+    """Loads a data set.
+
+    Args:
+        name: an entry of the table, or a path to an ``.npz`` with x_train, y_train, x_test, y_test.
+        data_dir: where downloaded sets lie (default: ``default_data_dir()``).
+        download: fetch what is missing.
+
+    Raises:
+        UserError: unknown name, missing or foreign file, failed download.
+    """
+    check_dataset_name(name)
+    if is_path(name):
+        return read_npz(user_path(name, "dataset"), name)
+    return DATASETS[name].load(data_dir or default_data_dir(), download)
+
+
+def verify(name: str, data: Data) -> bool:
+    """Whether a data set's checksum is known and right; UserError if it is wrong."""
+    wanted = None if is_path(name) else DATASETS[name].checksum
+    if wanted and data.checksum != wanted:
+        raise UserError(f"dataset '{name}' is not what was published: its checksum is {data.checksum}, it should be {wanted}")
+    return wanted is not None
+
+
+def read_npz(path: Path, name: str) -> Data:
+    """Reads a user's ``.npz``; UserError that says what is wrong with it. Pickled arrays are refused, not executed."""
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"dataset: '{path}' is not an .npz archive")
+            missing = [key for key in ARRAYS if key not in archive]
+            if missing:
+                raise UserError(f"dataset: '{path}' has no array '{missing[0]}'; needed: {', '.join(ARRAYS)}")
+            arrays = {key: archive[key] for key in ARRAYS}
+            odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+            if odd:
+                raise UserError(f"dataset: '{path}': '{odd[0]}' is not a numpy array")
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # damaged archives raise anything from zlib.error to SyntaxError
+        raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error
+    return _checked(name, arrays)
+
+
+def _as_image(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int] | None]:
+    """Examples with channels last, and their (height, width, channels); None where they are not images."""
+    if x.ndim == 3:
+        return x, (x.shape[1], x.shape[2], 1)
+    if x.ndim == 4 and x.shape[3] <= MOST_CHANNELS:
+        return x, x.shape[1:]
+    if x.ndim == 4 and x.shape[1] <= MOST_CHANNELS:
+        return x.transpose(0, 2, 3, 1), (x.shape[2], x.shape[3], x.shape[1])
+    return x, None
+
+
+def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
+    images = set()
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if x.ndim < 2 or len(x) == 0 or x[0].size == 0:
+            raise UserError(f"dataset: '{name}': x_{split} has shape {x.shape}; needed: [examples, …], none of them 0")
+        if y.shape != (len(x),):
+            raise UserError(f"dataset: '{name}': y_{split} has shape {y.shape}; needed: ({len(x)},), one per example")
+        if y.dtype.kind not in "iu" or y.min() < 0:
+            raise UserError(f"dataset: '{name}': y_{split} must hold class numbers 0, 1, 2, …")
+        if y.max() >= MOST_CLASSES:
+            raise UserError(f"dataset: '{name}': y_{split} has class number {y.max()}; the most is {MOST_CLASSES - 1}")
+        if x.dtype != np.uint8:
+            if x.dtype.kind not in "fiub":
+                raise UserError(f"dataset: '{name}': x_{split} has type {x.dtype}; needed: numbers")
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)
+            if not np.isfinite(x).all():
+                raise UserError(f"dataset: '{name}': x_{split} has values that are NaN, infinite or beyond float32")
+        x, image = _as_image(x)
+        images.add(image)
+        arrays[f"x_{split}"] = np.ascontiguousarray(x.reshape(len(x), -1))
+        arrays[f"y_{split}"] = y.astype(np.int64)
+    train, test = arrays["x_train"].shape[1], arrays["x_test"].shape[1]
+    if train != test:
+        raise UserError(f"dataset: '{name}': x_train has {train} features and x_test {test}")
+    if arrays["x_train"].dtype != arrays["x_test"].dtype:
+        raise UserError(f"dataset: '{name}': x_train and x_test are of different types")
+    classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
+    if len(images) > 1:
+        raise UserError(f"dataset: '{name}': x_train and x_test are of different shapes")
+    return Data(name, **arrays, classes=max(classes, 2), image=images.pop())

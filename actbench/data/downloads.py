@@ -1,0 +1,132 @@
+"""Data sets through torchvision: found where they lie, or downloaded whole or not at all.
+
+A download goes into a folder of its own, is read there (torchvision compares published checksums), and is renamed into
+place only then: whatever is killed when, no half file is ever found later. One process downloads, others wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actbench.base.errors import UserError
+
+ARCHIVES = (".gz", ".zip", ".tgz")
+
+
+def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
+    """The four arrays of a data set of torchvision's.
+
+    Args:
+        name: what it is called here.
+        class_name: its class in ``torchvision.datasets``.
+        data_dir: where it lies, or shall lie.
+        download: whether to fetch it if it is not there.
+
+    Raises:
+        UserError: it is not there, or could not be downloaded; or torchvision does not fit torch.
+    """
+    try:
+        from torchvision import datasets as vision
+    except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
+        raise UserError(
+            f"dataset '{name}' needs a torchvision that fits the installed torch ({error}); "
+            "install a pair: pip install --upgrade torch torchvision"
+        ) from error
+    maker = getattr(vision, class_name)
+    try:
+        return _read(maker, data_dir, fetch=False)
+    except Exception as missing:  # torchvision raises whatever it ran into: nothing there, half files, wrong checksums
+        if not download:
+            raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}") from missing
+    try:
+        return _download(name, maker, data_dir)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"dataset '{name}' could not be downloaded to '{data_dir}' ({reason}); fetch it on a machine with a network "
+            f"(actbench data {name}) and name its folder with --data-dir"
+        ) from error
+
+
+def _read(maker: Any, folder: Path, *, fetch: bool) -> dict[str, np.ndarray]:
+    arrays = {}
+    for split in ("train", "test"):
+        which: dict[str, Any] = {"split": split} if maker.__name__ == "SVHN" else {"train": split == "train"}
+        part = maker(str(folder), **which, download=fetch)
+        labels = part.labels if maker.__name__ == "SVHN" else part.targets
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(part.data), np.asarray(labels)
+    return arrays
+
+
+def _download(name: str, maker: Any, data_dir: Path) -> dict[str, np.ndarray]:
+    from filelock import FileLock
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(data_dir / f".{name}.lock"):
+        with contextlib.suppress(Exception):  # another process has fetched it meanwhile
+            return _read(maker, data_dir, fetch=False)
+        for left in data_dir.glob(f".{name}.part-*"):  # of a download that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        part = data_dir / f".{name}.part-{os.getpid()}"
+        try:
+            with _progress(name):
+                arrays = _read(maker, part, fetch=True)
+            _move_into_place(part, data_dir)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return arrays
+
+
+def _move_into_place(part: Path, data_dir: Path) -> None:
+    for archive in [path for path in part.rglob("*") if path.suffix in ARCHIVES]:
+        archive.unlink()
+    for found in part.iterdir():
+        target = data_dir / found.name
+        if target.exists():  # it could not be read: kept, but out of the way
+            number = 1
+            while (aside := target.with_name(f"{target.name}.broken-{number}")).exists():
+                number += 1
+            target.rename(aside)
+        found.rename(target)
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[None]:
+    """Shows torchvision's downloads on a terminal, instead of its own bars, which it writes into pipes, too."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from torchvision.datasets import utils
+
+    console = Console(stderr=True)
+    columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    before = utils.tqdm
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+
+        class Shown:
+            """What torchvision asks of tqdm."""
+
+            def __init__(self, total: int | None = None, **more: Any) -> None:
+                self.task = bar.add_task(name, total=total)
+
+            def __enter__(self) -> Shown:
+                return self
+
+            def __exit__(self, *exception: object) -> None:
+                bar.remove_task(self.task)
+
+            def update(self, count: int) -> None:
+                bar.update(self.task, advance=count)
+
+        utils.tqdm = Shown
+        try:
+            yield
+        finally:
+            utils.tqdm = before

@@ -1,0 +1,97 @@
+"""What stands between a layer's product and its outputs besides the activation: normalisation and dropout.
+
+Shapes: R networks, U units (or pre-activations), N values of a unit (examples, and positions), S seeds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actbench.base.rng import stream
+from actbench.study.spec import Pack
+
+EPS = 1e-5
+MOMENTUM = 0.1  # of running statistics, as torch.nn.BatchNorm's
+
+
+class Norm:
+    """Batch or layer normalisation of a perceptron's layer, with its derivative. The shift is the layer's bias.
+
+    As torch.nn.BatchNorm1d and LayerNorm, with one difference: running statistics start as those of the first batch of
+    the probe set, not as (0, 1), so that what is measured at initialisation is normalised, too.
+
+    Attributes:
+        scale: [R, U, 1], trained.
+        running: batch normalisation's mean and variance for evaluations, [R, U, 1] each.
+    """
+
+    def __init__(self, kind: str, networks: int, units: int, device: Any, dtype: torch.dtype) -> None:
+        self.kind = kind
+        self.scale = torch.ones(networks, units, 1, device=device, dtype=dtype)
+        self.running = (torch.zeros_like(self.scale), torch.ones_like(self.scale))
+
+    def forward(self, a_RUN: Tensor, mode: str) -> Tensor:
+        """The scaled, not yet shifted values; mode is ``train``, ``eval`` or ``start`` (running statistics start here)."""
+        dim = -1 if self.kind == "batch" else 1
+        self._fixed = self.kind == "batch" and mode == "eval"
+        if self._fixed:
+            mean, variance = self.running
+        else:
+            variance, mean = torch.var_mean(a_RUN, dim, correction=0, keepdim=True)
+            if self.kind == "batch":
+                count = a_RUN.shape[-1]
+                momentum = 1.0 if mode == "start" else MOMENTUM
+                self.running[0].lerp_(mean, momentum)
+                self.running[1].lerp_(variance * (count / max(count - 1, 1)), momentum)
+        self._inverse = (variance + EPS).rsqrt()
+        self._normal = (a_RUN - mean).mul_(self._inverse)
+        return self._normal * self.scale
+
+    def backward(self, delta_RUN: Tensor) -> tuple[Tensor, Tensor]:
+        """(∂loss/∂a, ∂loss/∂scale summed over examples) from ∂loss/∂(output) of the last forward."""
+        product = delta_RUN * self._normal
+        in_scale = product.sum(-1, keepdim=True)
+        inner = delta_RUN * self.scale
+        if not self._fixed:
+            dim = -1 if self.kind == "batch" else 1
+            mean = inner.mean(dim, keepdim=True)
+            along = (inner * self._normal).mean(dim, keepdim=True)
+            inner = inner - mean - self._normal * along
+        return inner * self._inverse, in_scale
+
+
+class Dropout:
+    """Masks of inverted dropout. Networks of one seed share the numbers that decide, so they drop paired units.
+
+    The numbers are 16 bits each, from a stream of (seed, step, layer); a network keeps a unit where its number is below
+    65536·(1 − dropout).
+    """
+
+    def __init__(self, pack: Pack, device: Any, dtype: torch.dtype) -> None:
+        self.pack, self.device, self.dtype = pack, device, dtype
+        keep = torch.tensor([1 - spec.dropout for spec in pack.specs], dtype=torch.float64)
+        self._limit_R = (keep * 65536).round().to(torch.int32).to(device)
+        self._factor_R = (65536 / self._limit_R).to(dtype)
+
+    def mask(self, step: int, layer: int, shape: tuple[int, ...]) -> Tensor:
+        """[R, *shape]: 0, or 1/(share kept)."""
+        count = int(np.prod(shape))
+        draws = [_bits(seed, step * 1024 + layer, count) for seed in self.pack.seeds]
+        number = torch.from_numpy(np.stack(draws)).to(self.device).view(len(draws), 1, *shape)
+        each = (len(draws), -1, *[1] * len(shape))
+        kept = (number < self._limit_R.view(each)).to(self.dtype) * self._factor_R.view(each)
+        return kept.view(-1, *shape)
+
+
+def _bits(seed: int, index: int, count: int) -> np.ndarray:
+    raw = stream(seed, "dropout", index).bit_generator.random_raw(-(-count // 4))
+    return raw.view(np.uint16)[:count].astype(np.int32)
+
+
+def penalty_gradient(h: Tensor, strength_R: Tensor) -> Tensor:
+    """∂/∂h of strength·|h|, for [R, …]."""
+    return torch.sign(h) * strength_R.view(-1, *[1] * (h.ndim - 1))

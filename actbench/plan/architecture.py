@@ -1,0 +1,195 @@
+"""What a network is made of, in numbers: the sizes of its layers, before any tensor is made.
+
+A plan's memory and arithmetic, and the models themselves, read the same sizes from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from actbench.science.activations import ACTIVATIONS, is_dotted, units_of
+from actbench.data.datasets import Shape
+from actbench.base.errors import UserError
+from actbench.study.spec import RunSpec
+
+KERNEL = 3  # of a convolution, on each side
+MOST_POOLS = 3
+GATES = {"rnn": 1, "lstm": 4}
+
+MODELS = {
+    "mlp": "multilayer perceptron: depth hidden layers of width units (or sizes by `hidden`), then a linear output layer",
+    "cnn": "depth 3×3 convolutions of width channels, up to three 2×2 max poolings spread over them, then a linear output "
+    "layer; a unit is a channel over all positions",
+    "resnet": "a cnn with identity skips: a first convolution, then blocks of two, whose input is added before their last "
+    "activation",
+    "rnn": "depth recurrent layers of width units over the rows (or pixels) of an image; a linear output layer reads the "
+    "last step; metrics are over all time steps",
+    "lstm": "long short-term memory, the reference for rnn: its units are its cells, z is the cell's state before its tanh; "
+    "forget gates' biases start at bias + 1",
+    "autoencoder": "a perceptron that reconstructs its input: losses are mean squared errors, the middle layer is the code",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A hidden layer.
+
+    Attributes:
+        inputs: values that it reads at each position (channels of a convolution's input).
+        pre: pre-activations at each position.
+        units: outputs at each position.
+        positions: where it has values: pixels of a convolution, time steps of a recurrent layer.
+        kernel: weights between an input and a pre-activation.
+        gates: how many times as many weights a pre-activation has.
+        recurrent: whether it also reads its own last outputs.
+        pooled: whether 2×2 pooling follows.
+        block_end: of a resnet, whether a block's input is added here.
+    """
+
+    inputs: int
+    pre: int
+    units: int
+    positions: int = 1
+    kernel: int = 1
+    gates: int = 1
+    recurrent: bool = False
+    pooled: bool = False
+    block_end: bool = False
+
+    @property
+    def weights(self) -> int:
+        """How many weights it has."""
+        return self.gates * self.pre * (self.inputs * self.kernel + self.units * self.recurrent)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The hidden layers, and the output layer's inputs and outputs."""
+
+    layers: tuple[Layer, ...]
+    last_inputs: int
+    outputs: int
+
+    @property
+    def weights(self) -> int:
+        """All weights of a network."""
+        return sum(layer.weights for layer in self.layers) + self.last_inputs * self.outputs
+
+    def parameters(self, spec: RunSpec) -> int:
+        """All trained numbers of a network; of a user's own activation none are counted."""
+        trained = 0 if is_dotted(spec.activation) or spec.model == "lstm" else len(ACTIVATIONS[spec.activation].trained)
+        per_pre = 1 + (spec.norm != "none") + trained
+        return self.weights + self.outputs + sum(layer.pre * (layer.gates + per_pre - 1) for layer in self.layers)
+
+    @property
+    def values(self) -> int:
+        """Pre-activations and outputs of one example, over all layers and positions."""
+        return sum((layer.pre * layer.gates + layer.units) * layer.positions for layer in self.layers) + self.outputs
+
+    @property
+    def widest(self) -> int:
+        """The most values of one example in one layer."""
+        return max(max(layer.pre * layer.gates, layer.units) * layer.positions for layer in self.layers)
+
+    @property
+    def flop(self) -> float:
+        """Multiplications and additions of a forward and backward pass of one example; the first layer has no input gradient."""
+        first = self.layers[0]
+        total = (
+            6.0 * self.last_inputs * self.outputs - 2.0 * first.gates * first.pre * first.inputs * first.kernel * first.positions
+        )
+        return total + sum(6.0 * layer.weights * layer.positions for layer in self.layers)
+
+
+def activation_units(spec: RunSpec) -> tuple[int, int]:
+    """(pre-activations, outputs) per unit of width of a network's activation."""
+    if is_dotted(spec.activation):
+        return 1, 1
+    entry = ACTIVATIONS[spec.activation]
+    return units_of(spec.activation, {name: getattr(spec, name) for name in entry.settings})
+
+
+def hidden_sizes(spec: RunSpec) -> list[int]:
+    """Units of width of every hidden layer."""
+    return [int(size) for size in spec.hidden.split("-")] if spec.hidden else [spec.width] * spec.depth
+
+
+@lru_cache(4096)
+def architecture(spec: RunSpec, shape: Shape) -> Architecture:
+    """The sizes of a network.
+
+    Raises:
+        UserError: the model cannot read such data.
+    """
+    if not spec.match_parameters:
+        return _BUILDERS[spec.model](spec, shape, hidden_sizes(spec))
+    plain = replace(spec, activation="relu", pieces=None, match_parameters=None)
+    wanted = architecture(plain, shape).parameters(plain)
+
+    def off(width: int) -> int:
+        sizes = [width] * spec.depth
+        return _BUILDERS[spec.model](spec, shape, sizes).parameters(spec) - wanted
+
+    low, high = 1, spec.width  # a shape-changing activation has at least as many parameters at the same width
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if off(middle) <= 0 else (low, middle)
+    return _BUILDERS[spec.model](spec, shape, [min((low, high), key=lambda width: abs(off(width)))] * spec.depth)
+
+
+def _perceptron(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:
+    pre, out = activation_units(spec)
+    layers, inputs = [], shape.features
+    for size in sizes:
+        layers.append(Layer(inputs, pre * size, out * size))
+        inputs = out * size
+    return Architecture(tuple(layers), inputs, shape.features if spec.model == "autoencoder" else shape.classes)
+
+
+def _convolutional(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:
+    height, width, channels = _image(spec, shape)
+    pre, out = activation_units(spec)
+    pools = min(MOST_POOLS, spec.depth, min(height, width).bit_length() - 1)
+    layers, inputs, pooled = [], channels, 0
+    for place, size in enumerate(sizes):
+        ends = spec.model == "cnn" or place % 2 == 0 or place == spec.depth - 1
+        due = ends and (place + 1) * pools // spec.depth > pooled
+        layers.append(
+            Layer(inputs, pre * size, out * size, height * width, KERNEL**2, pooled=due,
+                  block_end=spec.model == "resnet" and ends and place > 0)
+        )  # fmt: skip
+        inputs = out * size
+        if due:
+            height, width, pooled = height // 2, width // 2, pooled + 1
+    return Architecture(tuple(layers), inputs * height * width, shape.classes)
+
+
+def _recurrent(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:
+    height, width, channels = _image(spec, shape)
+    steps, inputs = (height, width * channels) if spec.sequence == "rows" else (height * width, channels)
+    pre, out = (1, 1) if spec.model == "lstm" else activation_units(spec)
+    layers = []
+    for size in sizes:
+        layers.append(Layer(inputs, pre * size, out * size, steps, gates=GATES[spec.model], recurrent=True))
+        inputs = out * size
+    return Architecture(tuple(layers), inputs, shape.classes)
+
+
+def _image(spec: RunSpec, shape: Shape) -> tuple[int, int, int]:
+    if shape.image is None:
+        raise UserError(
+            f"model '{spec.model}' needs images, and dataset '{spec.dataset}' has none (its x are not [N, height, width, …])"
+        )
+    return shape.image
+
+
+_BUILDERS: dict[str, Callable[[RunSpec, Shape, list[int]], Architecture]] = {
+    "mlp": _perceptron,
+    "autoencoder": _perceptron,
+    "cnn": _convolutional,
+    "resnet": _convolutional,
+    "rnn": _recurrent,
+    "lstm": _recurrent,
+}

@@ -1,0 +1,42 @@
+"""When a network is measured, and how its learning rate changes, both counted in steps."""
+
+from __future__ import annotations
+
+import math
+
+from actbench.study.spec import RunSpec
+
+
+def steps_per_epoch(spec: RunSpec, train: int) -> int:
+    """Steps in one pass over ``train`` examples (``train_size`` of them at most)."""
+    return -(-examples(spec, train) // spec.batch_size)
+
+
+def examples(spec: RunSpec, train: int) -> int:
+    """Training examples in use."""
+    return min(train, spec.train_size or train)
+
+
+def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
+    """The steps after which it is measured, in order: 0 (initialisation) first, the last step last.
+
+    Every ``eval_every`` epochs, every ``eval_steps`` steps, and ``eval_log`` times per tenfold steps: with 3, after 1, 2, 5,
+    10, 22, 46, 100, … steps.
+    """
+    per_epoch = steps_per_epoch(spec, train)
+    last = spec.epochs * per_epoch
+    steps = {0, last, *range(0, last, spec.eval_every * per_epoch)}
+    if spec.eval_steps:
+        steps |= set(range(0, last, spec.eval_steps))
+    if spec.eval_log and last:
+        steps |= {round(10 ** (k / spec.eval_log)) for k in range(int(spec.eval_log * math.log10(last)) + 1)}
+    return sorted(steps)
+
+
+def lr_factor(kind: str, step: int, last: int) -> float:
+    """What the learning rate is multiplied by at a step (counted from 0) of ``last``."""
+    if kind == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / last))
+    if kind == "step":
+        return 0.1 ** ((2 * step >= last) + (4 * step >= 3 * last))
+    return 1.0

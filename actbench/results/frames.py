@@ -1,0 +1,61 @@
+"""Results as pandas frames: ``actbench.load("results/default").runs``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actbench.base.errors import UserError
+from actbench.base.paths import user_path
+from actbench.results.reading import check_tables, read_meta
+from actbench.study.spec import SETTINGS
+from actbench.results.columns import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class Results:
+    """One or more result folders.
+
+    Attributes:
+        runs: a row per network.
+        history: a row per network and evaluation.
+        layers: a row per network, evaluation and hidden layer.
+        meta: meta.json of each folder.
+    """
+
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    layers: pd.DataFrame
+    meta: list[dict[str, Any]]
+
+
+def load(*folders: str | Path) -> Results:
+    """Reads result folders; a network that stands in several is taken once, from the last.
+
+    Raises:
+        UserError: a folder that is not there, is not whole, or is of another format version.
+    """
+    import pandas as pd
+
+    if not folders:
+        raise UserError("no result folder given")
+    paths = [user_path(folder, "result folder") for folder in folders]
+    for path in paths:
+        check_tables(path)
+    texts = {name: "string" for name, field in SETTINGS.items() if str(field.type) == "str"} | {"run_id": "string"}
+    frames: dict[str, pd.DataFrame] = {}
+    newest: dict[str, int] = {}
+    for table in TABLES:
+        parts = []
+        for number, path in enumerate(paths):
+            part = pd.read_csv(path / f"{table}.csv", dtype=texts, keep_default_na=False, na_values=[""])
+            parts.append(part.assign(_folder=number))
+        frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+        if table == "runs":
+            newest = dict(zip(frame["run_id"], frame["_folder"], strict=True))
+        frames[table] = frame[frame["run_id"].map(newest) == frame["_folder"]].drop(columns="_folder").reset_index(drop=True)
+    return Results(**frames, meta=[read_meta(path) or {} for path in paths])

@@ -1,0 +1,152 @@
+"""The table of initialisations: base noise in, weights out, one function and one entry each.
+
+An init turns standard normal noise into weights. Networks of one seed and shape get the same noise whatever their
+init (uniform distributions take it through Φ), so that differences between inits are paired differences. A
+convolution's weights are drawn as [O, I·P], P the positions of its kernel; its fans count positions.
+
+``he_*``, ``xavier_*`` and ``lecun_*`` use the plain textbook variances whatever the activation; ``gain_*`` ask for the
+activation's gain. Shapes: S seeds, O units of the layer, I its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from actbench.base.lazy import torch
+
+
+@dataclass(frozen=True)
+class Fans:
+    """A layer's size as inits see it: inputs, outputs, and positions of a convolution's kernel (1 for other layers)."""
+
+    inputs: int
+    outputs: int
+    positions: int = 1
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one output value."""
+        return self.inputs * self.positions
+
+    @property
+    def both(self) -> int:
+        """fan_in + fan_out."""
+        return (self.inputs + self.outputs) * self.positions
+
+
+@dataclass(frozen=True)
+class Init:
+    """One initialisation.
+
+    Attributes:
+        formula: the distribution of a weight.
+        source: who proposed it.
+        weights: ``(noise_SOI, fans, gain) -> weights_SOI``.
+        wants_gain: whether it uses the activation's gain (else it gets 1).
+        adjust: ``(weights_SOI, more_noise_SO3) -> (weights_SOI, biases_SO)`` for hidden layers of an init that sets biases,
+            to which the constant ``bias`` is added.
+    """
+
+    formula: str
+    source: str
+    weights: Callable[[Any, Fans, float], Any]
+    wants_gain: bool = False
+    adjust: Callable[[Any, Any], tuple[Any, Any]] | None = None
+
+
+def _normal(noise: Any, std: float) -> Any:
+    return noise * std
+
+
+def _uniform(noise: Any, bound: float) -> Any:
+    return (torch.special.ndtr(noise) * 2 - 1) * bound
+
+
+def _orthogonal(noise: Any, gain: float) -> Any:
+    """Orthonormal rows or columns, the fewer; Q of QR with R's diagonal positive is uniform (Mezzadri 2007)."""
+    tall = noise if noise.shape[-2] >= noise.shape[-1] else noise.transpose(-1, -2)
+    q, r = torch.linalg.qr(tall)
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return (q if tall is noise else q.transpose(-1, -2)) * gain
+
+
+def _identity(noise: Any, fans: Fans, gain: float) -> Any:
+    if fans.inputs != fans.outputs:
+        return _normal(noise, fans.fan_in**-0.5)
+    return _at_centre(torch.eye(fans.inputs, dtype=noise.dtype).expand(len(noise), -1, -1), fans)
+
+
+def _delta_orthogonal(noise: Any, fans: Fans, gain: float) -> Any:
+    return _at_centre(_orthogonal(noise.view(*noise.shape[:2], fans.inputs, -1)[..., fans.positions // 2], gain), fans)
+
+
+def _at_centre(matrix_SOI: Any, fans: Fans) -> Any:
+    """A kernel that is a matrix at its central position and 0 elsewhere."""
+    kernel = torch.zeros(*matrix_SOI.shape, fans.positions, dtype=matrix_SOI.dtype)
+    kernel[..., fans.positions // 2] = matrix_SOI
+    return kernel.flatten(2)
+
+
+RAI_STD = 0.6007
+
+
+def _asymmetric(w_SOI: Any, more_SO3: Any) -> tuple[Any, Any]:
+    """Of each unit's weights and bias, N(0, 0.6007²/fan_in), a random one becomes Beta(2, 1) on [0, 1]."""
+    inputs = w_SOI.shape[-1]
+    bias_SO1 = more_SO3[..., :1] * RAI_STD * inputs**-0.5
+    chosen_SO1 = (torch.special.ndtr(more_SO3[..., 1:2]) * (inputs + 1)).long().clamp_max(inputs)
+    beta_SO1 = torch.special.ndtr(more_SO3[..., 2:]).sqrt()  # by inversion: P(X ≤ x) = x²
+    both = torch.cat([w_SOI, bias_SO1], -1).scatter(-1, chosen_SO1, beta_SO1)
+    return both[..., :-1], both[..., -1]
+
+
+INITS: dict[str, Init] = {
+    "he_normal": Init("N(0, 2/fan_in)", "He et al. 2015", lambda n, f, g: _normal(n, (2 / f.fan_in) ** 0.5)),
+    "he_uniform": Init("U(±√(6/fan_in))", "He et al. 2015", lambda n, f, g: _uniform(n, (6 / f.fan_in) ** 0.5)),
+    "xavier_normal": Init(
+        "N(0, 2/(fan_in + fan_out))", "Glorot & Bengio 2010", lambda n, f, g: _normal(n, (2 / f.both) ** 0.5)
+    ),
+    "xavier_uniform": Init(
+        "U(±√(6/(fan_in + fan_out)))", "Glorot & Bengio 2010", lambda n, f, g: _uniform(n, (6 / f.both) ** 0.5)
+    ),
+    "lecun_normal": Init("N(0, 1/fan_in)", "LeCun et al. 1998", lambda n, f, g: _normal(n, f.fan_in ** -0.5)),
+    "lecun_uniform": Init("U(±√(3/fan_in))", "LeCun et al. 1998", lambda n, f, g: _uniform(n, (3 / f.fan_in) ** 0.5)),
+    "uniform_fan_in": Init(
+        "U(±1/√fan_in)", "the old rule that Glorot & Bengio 2010 measure against",
+        lambda n, f, g: _uniform(n, f.fan_in ** -0.5),
+    ),
+    "torch_default": Init(
+        "U(±1/√fan_in), the weights of torch.nn.Linear (biases start at `bias`, as everywhere here)", "PyTorch",
+        lambda n, f, g: _uniform(n, f.fan_in ** -0.5),
+    ),
+    "gain_normal": Init(
+        "N(0, gain²/fan_in), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",
+        lambda n, f, g: _normal(n, g * f.fan_in ** -0.5), wants_gain=True,
+    ),
+    "gain_uniform": Init(
+        "U(±gain·√(3/fan_in)), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",
+        lambda n, f, g: _uniform(n, g * (3 / f.fan_in) ** 0.5), wants_gain=True,
+    ),
+    "orthogonal": Init("a uniform orthogonal matrix: it keeps norms", "Saxe et al. 2014",
+                       lambda n, f, g: _orthogonal(n, 1)),
+    "gain_orthogonal": Init(
+        "gain × a uniform orthogonal matrix, gain = 1/√E[φ(ξ)²] of the activation", "Saxe et al. 2014",
+        lambda n, f, g: _orthogonal(n, g),
+        wants_gain=True,
+    ),
+    "delta_orthogonal": Init(
+        "gain × a uniform orthogonal matrix at the centre of a kernel, 0 elsewhere; as gain_orthogonal where there is no kernel",
+        "Xiao et al. 2018", _delta_orthogonal, wants_gain=True,
+    ),
+    "asymmetric": Init(
+        "random asymmetric initialisation: of a hidden unit's weights and bias, N(0, 0.6007²/fan_in), a random one is Beta(2, 1)",
+        "Lu et al. 2019", lambda n, f, g: _normal(n, RAI_STD * f.fan_in**-0.5), adjust=_asymmetric,
+    ),
+    "identity": Init("the identity (at the centre of a kernel) where a layer is square, else lecun_normal", "Le et al. 2015",
+                     _identity),
+    "normal": Init("N(0, 0.01²), whatever the fan", "Krizhevsky et al. 2012", lambda n, f, g: _normal(n, 0.01)),
+    "zeros": Init("0: every unit of a layer stays the same", "the symmetry that random weights break",
+                  lambda n, f, g: torch.zeros_like(n)),
+}  # fmt: skip

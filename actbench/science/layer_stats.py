@@ -1,0 +1,160 @@
+"""Sums over the probe set for one hidden layer, from which every metric is computed.
+
+Shapes: R networks, U units of a layer, B values of a unit in a chunk (examples × positions).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actbench.base.lazy import torch
+
+ASYMPTOTE_MARGIN = 1e-3
+
+
+class Moments:
+    """Sum and squares of one kind of tensor over units and examples, [R] in float64.
+
+    Squares are taken of values that are centred on the first chunk's mean, so that float32 does not cancel. Where some
+    network's values are so large or small that squares would leave float32's range, they are scaled by a power of two
+    near the first chunk's mean size; that costs a pass over memory, which ordinary values do not need.
+    """
+
+    def __init__(self, *, centre: bool = True) -> None:
+        self.count = 0
+        self.total_R: Any = 0.0
+        self.square_R: Any = 0.0  # of what was centred
+        self.centred = centre
+        self.centre_R: Any = 0.0
+        self.scale_R: Any = None  # None: as they are
+
+    def add(self, x_RUB: Any, scratch: Any) -> None:
+        """Adds a chunk."""
+        values = x_RUB.shape[1] * x_RUB.shape[2]
+        first = not self.count
+        self.count += values
+        if first:
+            size_R = torch.abs(x_RUB, out=scratch).sum(-1).sum(1, dtype=torch.float64) / values
+            self.scale_R = _scale_if_needed(size_R)
+        if self.centred:
+            total_R = x_RUB.sum(-1).sum(1, dtype=torch.float64)
+            self.total_R = self.total_R + total_R
+            if first:
+                self.centre_R = (total_R / values).to(x_RUB.dtype)
+            x_RUB = torch.sub(x_RUB, self.centre_R.view(-1, 1, 1), out=scratch)
+        self.square_R = self.square_R + _square_sums(x_RUB, self.scale_R, scratch)
+
+    @property
+    def mean_R(self) -> Any:
+        """The mean, [R]."""
+        return self.total_R / self.count
+
+    @property
+    def std_R(self) -> Any:
+        """The standard deviation (of the whole population, not a sample), [R]."""
+        off_R = self.mean_R - self.centre_R.to(torch.float64)
+        return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
+
+
+def _scale_if_needed(size_R: Any) -> Any:
+    """Powers of two near the values' mean sizes, [R] in float64; None where all are such that float32 can square them."""
+    usable = size_R.isfinite() & (size_R > 0)
+    if not bool((usable & ((size_R < 1e-9) | (size_R > 1e9))).any()):
+        return None
+    exponent_R = torch.frexp(torch.where(usable, size_R, 1.0)).exponent
+    return torch.ldexp(torch.ones_like(size_R), exponent_R)
+
+
+def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:
+    """Sums of squares over units and examples, [R] in float64."""
+    if scale_R is not None:
+        x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
+    norm_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64)
+    square_R = norm_RU.square().sum(1)
+    return square_R if scale_R is None else square_R * scale_R.square()
+
+
+def l2_norms(tensors: list[Any]) -> Any:
+    """The L2 norm over all of each network's tensors [R, …], [R] in float64, of whatever size their values are."""
+    squares = 0.0
+    for tensor in tensors:
+        w_ROI = tensor.reshape(*tensor.shape[:2], -1)
+        square_R = _square_sums(w_ROI, None, None)
+        if not bool(((square_R > 1e-18) & (square_R < 1e30)).all()):  # float32's squares may have left its range
+            scratch = torch.empty_like(w_ROI)
+            size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
+            square_R = _square_sums(w_ROI, _scale_if_needed(size_R), scratch)
+        squares = squares + square_R
+    return torch.as_tensor(squares).sqrt()
+
+
+class LayerStats:
+    """Sums over the probe set for one hidden layer, gathered chunk by chunk.
+
+    Attributes:
+        examples: how many values of each unit were observed: examples, times positions.
+        with_delta: how many examples' δ were observed.
+        zeros_RU, near_RU: values with h exactly 0; with h within 1e-3 of an asymptote.
+        abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
+        h, z, delta: their moments over units, examples and positions.
+        born_dead_RU: which units were dead at epoch 0 (None at epoch 0 itself).
+        grad_norm_R, update_norm_R, weight_norm_R: L2 norms of ∂(mean loss)/∂W, of the last update of W (NaN before
+            any), of W.
+    """
+
+    zeros_RU: Any
+    near_RU: Any
+    abs_h_RU: Any
+    abs_delta_RU: Any
+    grad_norm_R: Any
+    update_norm_R: Any
+    weight_norm_R: Any
+
+    def __init__(self, asymptotes_R2: Any | None = None, born_dead_RU: Any | None = None) -> None:
+        self.examples = self.with_delta = 0
+        self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
+        self.born_dead_RU = born_dead_RU
+        self.middle_R: Any = None
+        self.reach_R: Any = None
+        if asymptotes_R2 is not None:
+            self.middle_R = asymptotes_R2.mean(1).view(-1, 1, 1)
+            self.reach_R = ((asymptotes_R2[:, 1] - asymptotes_R2[:, 0]) / 2 - ASYMPTOTE_MARGIN).view(-1, 1, 1)
+
+    def observe(self, z_RUB: Any, h_RUB: Any) -> None:
+        """Adds the outputs of a chunk of examples."""
+        scratch = torch.empty_like(h_RUB)
+        self.examples += h_RUB.shape[-1]
+        self.h.add(h_RUB, scratch)
+        self._add("abs_h_RU", _abs_sums(h_RUB, scratch))
+        self._add("zeros_RU", torch.eq(h_RUB, 0, out=scratch).sum(-1))
+        if self.middle_R is not None:
+            torch.sub(h_RUB, self.middle_R.to(h_RUB.dtype), out=scratch).abs_()
+            self._add("near_RU", torch.ge(scratch, self.reach_R.to(h_RUB.dtype), out=scratch).sum(-1))
+        self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
+
+    def observe_delta(self, delta_RUB: Any, examples: int) -> None:
+        """Adds δ of a chunk of so many examples: of each example's own loss, not of the mean."""
+        self.with_delta += examples
+        scratch = torch.empty_like(delta_RUB)
+        self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
+        self.delta.add(delta_RUB, scratch)
+
+    def _add(self, name: str, value: Any) -> None:
+        if (so_far := getattr(self, name, None)) is None:
+            setattr(self, name, value)
+        else:
+            so_far.add_(value)
+
+    @property
+    def units(self) -> int:
+        """How many units the layer has."""
+        return int(self.zeros_RU.shape[1])
+
+    @property
+    def dead_RU(self) -> Any:
+        """Which units gave exactly 0 on every example."""
+        return self.zeros_RU == self.examples
+
+
+def _abs_sums(x_RUB: Any, scratch: Any) -> Any:
+    return torch.abs(x_RUB, out=scratch).sum(-1).to(torch.float64)

@@ -1,0 +1,110 @@
+"""The table of optimizers: the update rules of torch.optim for stacked networks, each network with its own rate.
+
+Shapes: R networks, then the shape of one network's parameter. Per-network settings are tensors [R, 1, …]. As in
+torch.optim, weight decay acts on every trained parameter, biases included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actbench.base.lazy import torch
+
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
+RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-8
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One update rule.
+
+    Attributes:
+        formula: the rule.
+        source: who proposed it.
+        step: ``(p, g, state, t, lr, momentum, weight_decay, nesterov)``: updates the parameter p in place from its
+            gradient g (which it may overwrite); state is this parameter's dict, t counts steps from 1.
+        settings: its settings (fields of RunSpec) and their defaults.
+    """
+
+    formula: str
+    source: str
+    step: Callable[..., None]
+    settings: Mapping[str, Any]
+
+
+def _state(state: dict[str, Any], name: str, like: Any) -> Any:
+    if name not in state:
+        state[name] = torch.zeros_like(like)
+    return state[name]
+
+
+def _decay_gradient(p: Any, g: Any, weight_decay: Any) -> None:
+    if weight_decay is not None:
+        g.addcmul_(p, weight_decay)
+
+
+def _sgd(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+    _decay_gradient(p, g, weight_decay)
+    if momentum is not None:
+        buffer = _state(state, "momentum", p)
+        buffer.mul_(momentum).add_(g)
+        g = g.addcmul_(buffer, momentum) if nesterov else buffer
+    p.addcmul_(g, lr, value=-1)
+
+
+def _adam(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+    _decay_gradient(p, g, weight_decay)
+    _adam_update(p, g, state, t, lr)
+
+
+def _adamw(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+    if weight_decay is not None:
+        p.mul_(1 - lr * weight_decay)
+    _adam_update(p, g, state, t, lr)
+
+
+def _adam_update(p: Any, g: Any, state: dict, t: int, lr: Any) -> None:
+    beta1, beta2 = ADAM_BETAS
+    mean, square = _state(state, "mean", p), _state(state, "square", p)
+    mean.lerp_(g, 1 - beta1)
+    square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    denominator = torch.sqrt(square, out=g).div_((1 - beta2**t) ** 0.5).add_(ADAM_EPS)
+    p.addcmul_(torch.div(mean, denominator, out=g), lr / (1 - beta1**t), value=-1)
+
+
+def _rmsprop(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+    _decay_gradient(p, g, weight_decay)
+    square = _state(state, "square", p)
+    square.mul_(RMSPROP_ALPHA).addcmul_(g, g, value=1 - RMSPROP_ALPHA)
+    g.div_(square.sqrt().add_(RMSPROP_EPS))
+    if momentum is not None:
+        g = _state(state, "momentum", p).mul_(momentum).add_(g)
+    p.addcmul_(g, lr, value=-1)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(
+        "v ← momentum·v + g; w ← w − lr·v (nesterov: w ← w − lr·(g + momentum·v))",
+        "torch.optim.SGD; Sutskever et al. 2013", _sgd, {"momentum": 0.0, "nesterov": False},
+    ),
+    "adam": Optimizer(
+        "w ← w − lr·m̂/(√v̂ + 1e-8), betas (0.9, 0.999)", "torch.optim.Adam; Kingma & Ba 2015", _adam, {},
+    ),
+    "adamw": Optimizer(
+        "adam with w ← (1 − lr·weight_decay)·w first", "torch.optim.AdamW; Loshchilov & Hutter 2019", _adamw, {},
+    ),
+    "rmsprop": Optimizer(
+        "s ← 0.99·s + 0.01·g²; v ← momentum·v + g/(√s + 1e-8); w ← w − lr·v",
+        "torch.optim.RMSprop; Tieleman & Hinton 2012", _rmsprop, {"momentum": 0.0},
+    ),
+}  # fmt: skip
+
+
+def settings_of(name: str, momentum: float | None) -> Mapping[str, Any]:
+    """The settings that an optimizer has, with their defaults; nesterov only where there is momentum."""
+    settings = dict(OPTIMIZERS[name].settings)
+    if not momentum:
+        settings.pop("nesterov", None)
+    return settings

@@ -1,0 +1,292 @@
+"""A study file and overrides → the networks to train. Hydra composes and parses; sweeps are expanded here.
+
+In YAML a list means: sweep it. The grid is the product of all axes; ``sweeps`` holds several sub-sweeps, each with the
+study's settings but for its own. What the command line says wins over both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from actbench.science import activations
+from actbench.science import optimizers as optim
+from actbench.data.datasets import check_dataset_name
+from actbench.base.errors import UserError, unknown
+from actbench.science.inits import INITS
+from actbench.study.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
+from actbench.base.paths import PACKAGE, user_path
+from actbench.study.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
+
+_SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
+
+
+@dataclass
+class Study:
+    """A resolved study.
+
+    Attributes:
+        name: what its result folder is called.
+        grids: one mapping of setting → values per sub-sweep.
+        specs: the distinct networks, in order.
+        axes: the settings that vary, in the order of the grid.
+        notes: what a user should know, such as a setting that no network has.
+    """
+
+    name: str
+    grids: list[dict[str, list[Any]]]
+    specs: list[RunSpec]
+    axes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def shipped_configs() -> Path:
+    """The folder of shipped studies: inside an installed package, beside it in a source tree."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def study_names(config_dir: Path | None = None) -> dict[str, Path]:
+    """The studies that go by name; those of the user's folder hide shipped ones of the same name."""
+    folders = [shipped_configs(), *([config_dir] if config_dir else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.is_file()}
+
+
+def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir: Path | None = None) -> Study:
+    """Reads a study, applies overrides, checks every value and expands the grid.
+
+    Args:
+        name: a study's name, or a path to a YAML file.
+        overrides: in Hydra's grammar, ``lr=0.1,0.01 seed=range(0,5)``.
+        config_dir: a further folder of studies.
+
+    Raises:
+        UserError: naming the wrong word.
+    """
+    path = _find(name, config_dir)
+    fixed, swept = parse_overrides(overrides, path, config_dir)
+    content = _compose(path, fixed, config_dir)
+    sub_sweeps = content.pop("sweeps", None)
+    named = _own_activations(content.pop("activations", None))
+    told = {override.split("=")[0].lstrip("+") for override in fixed}
+    base = {**content, **swept}
+    grids = []
+    for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
+        merged = {**base, **{key: value for key, value in sub.items() if key not in swept and key not in told}}
+        place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
+        grids.append({key: _values(key, value, named, place) for key, value in merged.items()})
+    specs, notes = _expand(grids)
+    axes = [key for key in SETTINGS if len({getattr(spec, key) for spec in specs} - {None}) > 1]
+    return Study(path.stem, grids, specs, axes, notes)
+
+
+def _find(name: str, config_dir: Path | None) -> Path:
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"--config-dir: no folder '{config_dir}'")
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = user_path(name, "study")
+        if not path.is_file():
+            raise UserError(f"study: no file '{name}'")
+        if path.suffix != ".yaml" or not path.stem.strip("._"):
+            raise UserError(f"study: '{name}' must have a name that ends in .yaml, which is what Hydra reads")
+        return path.resolve()
+    names = study_names(config_dir)
+    if name not in names:
+        near = get_close_matches(name, SETTINGS, n=1)
+        hint = f"or a path to a YAML file; a setting is written {near[0]}=VALUE" if near else "or a path to a YAML file"
+        raise unknown("study", name, names, hint=hint)
+    return names[name].resolve()
+
+
+def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    search = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.resolve()}']"]
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with warnings.catch_warnings(), initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
+            warnings.simplefilter("ignore")  # of Hydra's, with its own paths: what is wrong is said as an error
+            config = compose(path.stem, overrides=[*fixed, *search])
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError, RuntimeError) as error:
+        raise UserError(f"study '{path.name}' cannot be read: {first_line(error)}") from error
+    finally:
+        GlobalHydra.instance().hydra = before
+    if not isinstance(content, dict):
+        raise UserError(f"study '{path.name}' is not a mapping of settings to values")
+    for key in content:
+        if key not in PARTS:
+            check_setting_name(str(key))
+    return {str(key): value for key, value in content.items()}
+
+
+def _sizes(value: Any) -> Any:
+    """``hidden`` as text: [512, 256] and 512 become 512-256 and 512; UserError for what is not sizes."""
+    if value is None or value == [None]:
+        return None
+    parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= SETTINGS["width"].metadata["high"] for part in parts):
+        raise UserError(
+            f"hidden: '{value}' is not a list of sizes from 1 to {SETTINGS['width'].metadata['high']:,}, such as 512-256-64"
+        )
+    return "-".join(str(int(part)) for part in parts)
+
+
+def _sub_sweeps(value: Any) -> list[dict[str, Any]]:
+    if value is None:
+        return [{}]
+    if not isinstance(value, list) or not value or not all(isinstance(sub, dict) for sub in value):
+        raise UserError("sweeps: must be a list of mappings, such as [{activation: relu}, {activation: tanh}]")
+    for sub in value:
+        for key in sub:
+            check_setting_name(str(key))
+    return value
+
+
+def _own_activations(value: Any) -> dict[str, str]:
+    """Named entries of a study: ``activations: {mine: {_target_: package.Mine, slope: 0.3}}``."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError("activations: must map names to entries with _target_")
+    for name in value:
+        if name in activations.ACTIVATIONS:
+            raise UserError(f"activations: '{name}' is the name of a built-in activation")
+    return {str(name): _target_name(entry) for name, entry in value.items()}
+
+
+def _target_name(entry: Any) -> str:
+    """The canonical name of an entry with ``_target_``: ``package.Thing(slope=0.3)``."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("_target_"), str):
+        raise UserError(f"activation: {entry} has no _target_; write {{_target_: package.module.Thing, argument: value}}")
+    positional = entry.get("_args_", [])
+    if not isinstance(positional, list):
+        raise UserError(f"activation: _args_ of '{entry['_target_']}' must be a list, not {positional}")
+    arguments = [repr(value) for value in positional]
+    arguments += [f"{key}={value!r}" for key, value in entry.items() if key not in ("_target_", "_args_")]
+    return f"{entry['_target_']}({', '.join(arguments)})" if arguments else entry["_target_"]
+
+
+def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any]:
+    """One setting's values, checked, without repetitions."""
+    if isinstance(value, str) and _SWEEP_CALL.match(value):
+        value = parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UserError(f"{key}: an empty list in {place}; an empty sweep trains nothing")
+    if key == "activation":
+        values = [named.get(v, v) if isinstance(v, str) else _target_name(v) if isinstance(v, dict) else v for v in values]
+    if key == "hidden":
+        if len(values) > 1 and all(isinstance(item, int) for item in values):
+            raise UserError(
+                f"hidden: {values} may mean one network or several; write '{'-'.join(map(str, values))}', or each in quotes"
+            )
+        values = [_sizes(item) for item in values]
+    checked = [check_value(key, item) for item in values]
+    for item in checked:
+        _check_name(key, item)
+    return list(dict.fromkeys(checked))
+
+
+def _check_name(key: str, value: Any) -> None:
+    if key == "activation" and not activations.is_dotted(value) and value not in activations.ACTIVATIONS:
+        raise unknown(key, value, activations.ACTIVATIONS, hint="or the dotted name of your own")
+    if key in ("init", "recurrent_init") and value is not None and value not in INITS:
+        raise unknown(key, value, INITS)
+    if key == "optimizer" and value not in optim.OPTIMIZERS:
+        raise unknown(key, value, optim.OPTIMIZERS)
+    if key == "dataset":
+        check_dataset_name(value)
+
+
+def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
+    """The distinct networks of all grids, and a note on every setting that none of them has."""
+    size = sum(_product(len(values) for values in grid.values()) for grid in grids)
+    if size > MAX_NETWORKS:
+        raise UserError(f"the study has {size:,} networks; the most is {MAX_NETWORKS:,}")
+    specs: dict[RunSpec, None] = {}
+    for grid in grids:
+        # seeds vary fastest: the networks of a cell stand together in the tables
+        keys = sorted(grid, key=lambda key: (key == "seed", list(SETTINGS).index(key)))
+        for values in itertools.product(*(grid[key] for key in keys)):
+            specs[normalise(dict(zip(keys, values, strict=True)))] = None
+    notes = []
+    if any(any(grid.get("hidden", [])) and {"depth", "width"} & set(grid) for grid in grids):
+        notes.append("where 'hidden' is given, 'depth' and 'width' follow from it")
+    for key in dict.fromkeys(key for grid in grids for key in grid):
+        wanted = {value for grid in grids for value in grid.get(key, [])} - {None}
+        if wanted and SETTINGS[key].metadata.get("optional") and all(getattr(s, key) is None for s in specs):
+            notes.append(f"'{key}' has no effect: no network of this study has that setting")
+    return list(specs), notes
+
+
+def _product(numbers: Iterable[int]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result
+
+
+def normalise(settings: dict[str, Any]) -> RunSpec:
+    """A network with the defaults of its optimizer, activation and model filled in, and what they do not have left empty.
+
+    Raises:
+        UserError: settings that exclude each other.
+    """
+    told = dict(settings)
+    model = told.get("model", SETTINGS["model"].default)
+    if model == "lstm":
+        told["activation"] = "tanh"  # its own nonlinearities are what an LSTM is
+    if model == "autoencoder":
+        told["loss"] = "mse"
+    optimizer = told.get("optimizer", SETTINGS["optimizer"].default)
+    momentum = told.get("momentum")
+    momentum = optim.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
+    activation = told.get("activation", SETTINGS["activation"].default)
+    own = {**optim.settings_of(optimizer, momentum), **activations.settings_of(activation), **_settings_of_model(model, told)}
+    if activations.units_of(activation) != (1, 1):
+        own["match_parameters"] = False
+    for key in settings_with("owner"):
+        value = told.get(key)
+        told[key] = (own[key] if value is None else value) if key in own else None
+    if told["hidden"]:
+        sizes = [int(size) for size in told["hidden"].split("-")]
+        told["depth"], told["width"] = len(sizes), max(sizes)
+    spec = RunSpec(**told)
+    _check_together(spec)
+    return spec
+
+
+def _settings_of_model(model: str, told: dict[str, Any]) -> dict[str, Any]:
+    if model in ("rnn", "lstm"):
+        return {"recurrent_init": told.get("init", SETTINGS["init"].default), "sequence": "rows"}
+    if model == "autoencoder":
+        return {"corruption": 0.0, "hidden": None}
+    return {"hidden": None} if model == "mlp" else {}
+
+
+def _check_together(spec: RunSpec) -> None:
+    """UserError for settings that a network cannot have together."""
+    if spec.norm != "none" and spec.model in ("rnn", "lstm"):
+        raise UserError(f"norm: '{spec.norm}' is not for model '{spec.model}'; allowed there: none")
+    if spec.dropout and spec.model in ("rnn", "lstm"):
+        raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
+    if spec.dtype in ROUNDED and spec.model not in ("mlp", "autoencoder"):
+        raise UserError(f"dtype: '{spec.dtype}' is not for model '{spec.model}'; allowed there: float32, float64")
+    changes_shapes = activations.units_of(spec.activation) != (1, 1)
+    if changes_shapes and spec.model == "resnet":
+        raise UserError(f"activation: '{spec.activation}' changes shapes, which a resnet's skips cannot; use model=cnn")
+    if spec.match_parameters and spec.hidden:
+        raise UserError("match_parameters: a network with `hidden` has the sizes that it says")

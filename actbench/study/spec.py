@@ -1,0 +1,204 @@
+"""`RunSpec`, one network with all its settings: their names, types, defaults, ranges, and what each means for a pack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from actbench.base.errors import UserError, unknown
+
+MODELS = ("mlp", "cnn", "resnet", "rnn", "lstm", "autoencoder")
+KEY_SETTINGS = ("dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed")
+KEY_COLUMNS = ("run_id", *KEY_SETTINGS)
+
+
+def _setting(default: Any, help: str, **facts: Any) -> Any:
+    """A field of RunSpec.
+
+    Args:
+        default: once shipped, it never changes: settings at their default are not part of `run_id`.
+        help: what it means, in one line.
+        facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices, optional (empty where
+            a network does not have it). What it is for a pack: stacked (it changes values only, so networks that differ in
+            it train in one pack), switch (but those with and without it do not), training_only (it shows only once a
+            network is trained), data (the data on the device depend on it). And owner: which part has it, where only some
+            optimizers, activations or models do.
+    """
+    return field(default=default, metadata={"help": help, **facts})
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One network: every setting that its results depend on, checked when made.
+
+    Raises:
+        UserError: if a value has the wrong type or lies outside its range.
+    """
+
+    dataset: str = _setting("mnist-12k", "what it is trained on: a name of `actbench list datasets` or a path to an .npz", data=True)
+    model: str = _setting("mlp", "the architecture: a name of `actbench list models`", choices=MODELS)
+    activation: str = _setting("relu", "the nonlinearity of every hidden layer; a dotted name for your own", stacked=True)
+    init: str = _setting("he_normal", "how weights start", stacked=True)
+    depth: int = _setting(4, "hidden layers (convolutions of a cnn, recurrent layers of an rnn)", low=1, high=1000)
+    width: int = _setting(64, "units in each hidden layer (channels of a cnn)", low=1, high=1_000_000)
+    bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)", stacked=True)
+    lr: float = _setting(0.05, "learning rate", low=0, stacked=True, training_only=True)
+    seed: int = _setting(0, "random seed of the weights and the order of batches", low=0, high=2**63 - 1, stacked=True)
+    optimizer: str = _setting("sgd", "the update rule", training_only=True)
+    momentum: float | None = _setting(None, "momentum, of sgd and rmsprop", low=0, below=1, optional=True, stacked=True, switch=True, training_only=True, owner="optimizer")
+    nesterov: bool | None = _setting(None, "Nesterov's momentum, of sgd with momentum above 0", optional=True, training_only=True, owner="optimizer")
+    weight_decay: float = _setting(0.0, "weight decay as in torch.optim, on every trained parameter", low=0, stacked=True, switch=True, training_only=True)
+    weight_l1: float = _setting(0.0, "adds this times the sum of |weight| to the loss; biases are spared", low=0, stacked=True, switch=True, training_only=True)
+    activation_l1: float = _setting(0.0, "adds this times the sum over hidden outputs of |h|, a mean over examples", low=0, stacked=True, switch=True, training_only=True)
+    dropout: float = _setting(0.0, "share of hidden outputs that are dropped in training", low=0, below=1, stacked=True, switch=True, training_only=True)
+    norm: str = _setting(
+        "none", "normalises before the activation, over the batch or over the layer", choices=("none", "batch", "layer")
+    )
+    batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", low=1, training_only=True)
+    epochs: int = _setting(3, "passes over the training data; 0 measures at initialisation only", low=0, high=1_000_000, training_only=True)
+    eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", low=1, training_only=True)
+    input_scaling: str = _setting(
+        "standard",
+        "raw, unit (0 to 1) or standard (mean 0, variance 1 over all pixels)",
+        choices=("raw", "unit", "standard"),
+        data=True,
+    )
+    init_gain: float = _setting(1.0, "multiplies the standard deviation of the initial weights", low=0, stacked=True)
+    negative_slope: float | None = _setting(None, "slope below 0, of leaky_relu; where it starts, of prelu", optional=True, stacked=True, owner="activation")
+    alpha: float | None = _setting(None, "scale of the negative part, of elu and celu", above=0, optional=True, stacked=True, owner="activation")
+    beta: float | None = _setting(None, "sharpness, of softplus", above=0, optional=True, stacked=True, owner="activation")
+    pieces: int | None = _setting(None, "linear pieces of a unit, of maxout", low=2, high=64, optional=True, stacked=True, owner="activation")
+    probe_size: int = _setting(2000, "training examples that the metrics are measured on", low=1, data=True)
+    dtype: str = _setting(
+        "float32", "precision of arithmetic; tf32, bfloat16: float32, but factors of matrix products are rounded to 11 or 8 bits",
+        choices=("float32", "float64", "tf32", "bfloat16"),
+        data=True,
+    )  # fmt: skip
+    hidden: str | None = _setting(
+        None, "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it", optional=True,
+        owner="model",
+    )
+    loss: str = _setting(
+        "cross_entropy", "what is minimised; mse is to one-hot labels, of an autoencoder to its input",
+        choices=("cross_entropy", "mse"),
+    )  # fmt: skip
+    lr_schedule: str = _setting(
+        "constant", "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
+        choices=("constant", "cosine", "step"),
+        training_only=True,
+    )  # fmt: skip
+    grad_clip: float = _setting(0.0, "largest L2 norm of a network's gradient, which is scaled down to it; 0: no clipping", low=0, stacked=True, switch=True, training_only=True)
+    train_size: int | None = _setting(None, "how many training examples there are, a fixed draw; null: all", low=1, optional=True, data=True)
+    eval_steps: int = _setting(0, "steps between further evaluations; 0: none", low=0, training_only=True)
+    eval_log: int = _setting(
+        0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", low=0, high=100,
+        training_only=True,
+    )
+    recurrent_init: str | None = _setting(None, "how recurrent matrices start, of rnn and lstm (default: as init)", optional=True, stacked=True, owner="model")
+    sequence: str | None = _setting(
+        None, "what a time step is, of rnn and lstm: rows or pixels of the image", choices=("rows", "pixels"), optional=True,
+        owner="model",
+    )
+    corruption: float | None = _setting(
+        None, "share of inputs set to 0 (after scaling) in training, of an autoencoder", low=0, below=1, optional=True,
+        training_only=True, owner="model",
+    )
+    match_parameters: bool | None = _setting(
+        None, "of maxout and crelu: as many units as give the parameters of an elementwise activation", optional=True,
+        owner="activation",
+    )
+
+    def __post_init__(self) -> None:
+        for name in SETTINGS:
+            value = getattr(self, name)
+            checked = check_value(name, value)
+            if checked is not value:
+                object.__setattr__(self, name, checked)
+
+    @cached_property
+    def run_id(self) -> str:
+        """A hash of the settings alone, 16 hexadecimal digits.
+
+        Settings at their default are left out, so that a setting added later changes no run_id.
+        """
+        given = {name: value for name in SETTINGS if (value := getattr(self, name)) != SETTINGS[name].default}
+        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+SETTINGS = {spec_field.name: spec_field for spec_field in fields(RunSpec)}
+SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
+
+
+def settings_with(fact: str) -> tuple[str, ...]:
+    """The settings of which a fact holds, such as ``stacked`` (see ``_setting``), in the order of RunSpec."""
+    return tuple(name for name, setting in SETTINGS.items() if setting.metadata.get(fact))
+
+
+# Precisions of float32 whose matrix products read rounded factors: bits that are kept behind the leading one.
+ROUNDED = {"tf32": 10, "bfloat16": 7}
+
+
+def check_setting_name(name: str) -> str:
+    """Returns the name of a setting, or raises UserError with the nearest right one."""
+    if name not in SETTINGS:
+        raise unknown("setting", name, SETTINGS)
+    return name
+
+
+def check_value(name: str, value: Any) -> Any:
+    """One setting's value, converted to its type without loss.
+
+    Raises:
+        UserError: wrong type (a string for a number, 1.5 for a whole number), not finite, or out of range.
+    """
+    meta = SETTINGS[name].metadata
+    type_name = str(SETTINGS[name].type).removesuffix(" | None")
+    if value is None:
+        if meta.get("optional"):
+            return None
+        raise UserError(f"{name}: empty (null); a value is needed")
+    value = _as_type(name, type_name, value)
+    if type_name == "str":
+        if not value.strip():
+            raise UserError(f"{name}: empty; a name is needed")
+        if any(ord(letter) < 32 for letter in value):
+            raise UserError(f"{name}: {value!r} has a control character in it")
+    _check_range(name, value, meta)
+    return value
+
+
+def _as_type(name: str, type_name: str, value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if type_name == "int":
+        if is_number and math.isfinite(value) and value == int(value):
+            return value if isinstance(value, int) else int(value)
+        raise UserError(f"{name}: '{value}' is not a whole number")
+    if type_name == "float":
+        if is_number and math.isfinite(value):
+            return value if isinstance(value, float) else float(value)
+        raise UserError(f"{name}: '{value}' is not a finite number")
+    if type_name == "bool":
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"{name}: '{value}' is neither true nor false")
+    if isinstance(value, str):
+        return value
+    raise UserError(f"{name}: '{value}' is not a name (text)")
+
+
+def _check_range(name: str, value: Any, meta: Any) -> None:
+    if "choices" in meta and value not in meta["choices"]:
+        raise unknown(name, value, meta["choices"])
+    if "low" in meta and value < meta["low"]:
+        raise UserError(f"{name}: {value} is too small; it must be at least {meta['low']}")
+    if "above" in meta and value <= meta["above"]:
+        raise UserError(f"{name}: {value} is too small; it must be above {meta['above']}")
+    if "high" in meta and value > meta["high"]:
+        raise UserError(f"{name}: {value} is too large; it must be at most {meta['high']}")
+    if "below" in meta and value >= meta["below"]:
+        raise UserError(f"{name}: {value} is too large; it must be below {meta['below']}")
