@@ -6,13 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from actbench.data.datasets import Data, load_dataset
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks import make_networks
-from actbench.plan.costs import make_packs
-from actbench.study.spec import Pack, RunSpec
+from actbench.engine.one_thread import one_thread
+from actbench.engine.products import products
+from actbench.engine.train import train
+from actbench.engine.trainer import Measurements, Trainer
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import plan_pack
+from actbench.plan.packing import make_packs
 from actbench.study.load import normalise
+from actbench.study.spec import RunSpec
 
 
 def make_spec(**settings) -> RunSpec:
@@ -51,8 +58,30 @@ def starting_networks(spec, features: int, classes: int = 10):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((4, features)).astype(np.float32), np.arange(4) % classes
     image = (3, features // 3, 1) if features % 3 == 0 else None
-    data = DeviceData(Data(spec.dataset, x, y, x, y, classes, image), spec, "cpu")
-    return make_networks(Pack((spec,), (spec.seed,)), data)
+    data = Data(spec.dataset, x, y, x, y, classes, image)
+    plan = plan_pack(Pack((spec,), (spec.seed,)), data.shape)
+    return make_networks(plan, DeviceData(data, plan, "cpu"))
+
+
+def device_data(data: Data, spec) -> DeviceData:
+    """The data as a network reads them."""
+    return DeviceData(data, plan_pack(Pack((spec,), (spec.seed,)), data.shape), "cpu")
+
+
+def make_trainer(pack: Pack, data: DeviceData, recorder=None) -> Trainer:
+    """A pack about to be trained on the CPU."""
+    with torch.no_grad():
+        return Trainer(plan_pack(pack, data.shape), data, recorder)
+
+
+def trained(pack: Pack, data: DeviceData, recorder=None) -> Measurements:
+    """What training a pack on the CPU gives."""
+    trainer = make_trainer(pack, data, recorder)
+    plan = trainer.plan
+    with one_thread("cpu"), products(plan.products):
+        for _ in train(trainer):
+            pass
+    return trainer.measurements
 
 
 @pytest.fixture

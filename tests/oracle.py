@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from actbench.plan.architecture import architecture
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks import make_networks
-from actbench.engine.networks.perceptron import StackedMLP
 from actbench.engine.networks.regularise import Dropout
-from actbench.study.spec import Pack, RunSpec
+from actbench.plan.architecture import architecture
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import plan_pack
+from actbench.study.spec import RunSpec
 
 
 class Lambda(nn.Module):
@@ -60,11 +61,11 @@ class Plain(nn.Module):
         self.spec, self.image = spec, data.shape.image
         self.sizes = architecture(spec, data.shape)
         pack = Pack((spec,), (spec.seed,))
-        start = make_networks(pack, whole(data))
+        start = make_networks(plan_pack(pack, data.shape), whole(data))
         self.masks = Dropout(pack, "cpu", data.dtype) if spec.dropout else None
         own = spec.model != "lstm"
         self.activations = nn.ModuleList(activation(spec, layer.pre) if own else nn.Identity() for layer in self.sizes.layers)
-        self.build(start)
+        self.build(Start(start))
         self.to(data.dtype)
 
     def mask(self, step: int | None, layer: int, h: torch.Tensor) -> torch.Tensor:
@@ -207,8 +208,8 @@ class Recurrent(Plain):
         return [*([c.weight_ih, c.weight_hh] for c in self.cells), [self.last.weight]]
 
     def tensors(self):
-        cells = [t for c in self.cells for t in (c.weight_ih, c.weight_hh, c.bias_ih)]
-        return [*cells, self.last.weight, self.last.bias, *self.slopes()]
+        cells = [t for c in self.cells for t in (c.weight_ih, c.weight_hh)]
+        return [*cells, self.last.weight, *(c.bias_ih for c in self.cells), self.last.bias, *self.slopes()]
 
 
 KINDS = {"mlp": Perceptron, "autoencoder": Perceptron, "cnn": Convolutional, "resnet": Convolutional, "rnn": Recurrent,
@@ -232,31 +233,47 @@ def network(spec: RunSpec, data: DeviceData) -> Plain:
 def whole(data: DeviceData) -> DeviceData:
     """The same data with no input left out."""
     same = copy.copy(data)
-    same.fixed = None
+    same.merged = None
     return same
 
 
-def parameters_of(networks, r: int, variants: int) -> list[torch.Tensor]:
-    """One network's parameters out of a pack, fixed inputs where they belong."""
+class Start:
+    """The starting weights of one stacked network, layer by layer."""
+
+    def __init__(self, networks) -> None:
+        self.depth = networks.depth
+        of_role = lambda role: [p for p in networks.parameters if p.role == role]  # noqa: E731
+        weights = [[p.tensor for p in of_role("weight") if p.layer == layer] for layer in range(self.depth + 1)]
+        self.weights = [first for first, *_ in weights]
+        self.recurrent = [second for _, *more in weights for second in more]
+        self.biases = [p.tensor for p in of_role("bias")]
+
+
+ROLES = ("weight", "bias", "scale", "slope")
+
+
+def parameters_of(networks, r: int, variants: int, data: DeviceData | None = None, start=None) -> list[torch.Tensor]:
+    """One network's parameters out of a pack, role by role; with the data and the starting weights of a first layer whose
+    fixed inputs were merged, the weights of all its inputs."""
     own = []
-    for p, part in networks.parameters():
-        if part is None:
-            own.append(p[r])
-        elif part.start <= r % variants < part.stop:
-            own.append(p[r // variants, r % variants - part.start])
-    if isinstance(networks, StackedMLP) and networks.fixed is not None:
-        place = 2 * (networks.depth + 1)
-        own[0] = whole_weights(networks)[r]
-        del own[place]
+    for p in sorted(networks.parameters, key=lambda p: ROLES.index(p.role)):
+        if p.variants is None:
+            own.append(p.tensor[r])
+        elif p.variants.start <= r % variants < p.variants.stop:
+            own.append(p.tensor[r // variants, r % variants - p.variants.start])
+    if data is not None and data.merged is not None:
+        own[0] = whole_weights(own[0], data.merged, start)
     return own
 
 
-def whole_weights(networks: StackedMLP) -> torch.Tensor:
-    """[R, O, I] of the first layer, with the columns of fixed inputs where they belong."""
-    w = networks.weights[0]
-    joined = w.new_empty(*w.shape[:2], w.shape[2] + len(networks.fixed.fixed))
-    joined[:, :, networks.fixed.varying], joined[:, :, networks.fixed.fixed] = w, networks.fixed_weights[0]
-    return joined
+def whole_weights(w: torch.Tensor, merged, start: torch.Tensor) -> torch.Tensor:
+    """[O, I] of all inputs: those that were merged have moved along their values, as far as their one weight did."""
+    whole = start.detach().clone()
+    whole[:, merged.varying] = w[:, : len(merged.varying)]
+    if merged.length:
+        along = w[:, -1:] - (start[:, merged.fixed] * merged.direction).sum(1, keepdim=True)
+        whole[:, merged.fixed] += along * merged.direction
+    return whole
 
 
 def inputs(data: DeviceData, spec: RunSpec, split: str = "train") -> torch.Tensor:

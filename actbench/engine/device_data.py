@@ -6,73 +6,103 @@ Shapes: S seeds, B examples of a batch, I features, N training examples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from actbench.data.datasets import Data
 from actbench.base.rng import stream
-from actbench.study.spec import ROUNDED, RunSpec
+from actbench.data.datasets import Data
+from actbench.plan.pack_plan import PackPlan
+
+GROUP = 16  # inputs: processors multiply rows of whole groups faster
 
 
 @dataclass(frozen=True)
-class FixedInputs:
-    """Inputs that are the same in every example, such as the margins of MNIST's images.
+class MergedInputs:
+    """Inputs that never vary, such as the margins of MNIST's images, merged into one.
+
+    What they contribute to a layer is one number a unit, and plain SGD moves their weights in one direction alone, that of
+    their values. So one input of their length stands for all of them, its weight being the weights' component in that
+    direction; the other components never move, and add to nothing but the norm of the weights.
 
     Attributes:
-        varying, fixed: which inputs vary, and which F do not.
-        values: what the fixed inputs are, scaled, [F].
-        square: the sum of their squares.
+        varying, fixed: which inputs vary, and which F are merged.
+        direction: the fixed inputs' scaled values over their length, [F].
+        length: the L2 norm of their scaled values; where it is 0, no input stands for them.
     """
 
     varying: Tensor
     fixed: Tensor
-    values: Tensor
-    square: Tensor
+    direction: Tensor
+    length: float
+
+    def merge(self, w_ROI: Tensor) -> tuple[Tensor, Tensor]:
+        """(weights of the inputs that are left [R, O, I], the L2 norm of the components that never move [R, 1, 1])."""
+        kept, w_ROF = w_ROI[:, :, self.varying], w_ROI[:, :, self.fixed]
+        along_RO1 = (w_ROF * self.direction).sum(-1, keepdim=True)
+        rest_ROF = w_ROF - along_RO1 * self.direction
+        unmoved_R11 = torch.linalg.vector_norm(rest_ROF.flatten(1), dim=1).view(-1, 1, 1)
+        return (torch.cat([kept, along_RO1], 2) if self.length else kept), unmoved_R11
 
 
 class DeviceData:
-    """The tensors of one data set for networks of one scaling and precision. I counts the inputs that vary.
+    """The tensors of one data set for networks of one scaling and precision. I counts the inputs that are left.
 
     Attributes:
-        features: all inputs, fixed ones too.
         shape: the data set's, whole.
-        fixed: inputs that are left out of x, or None.
+        merged: inputs that are merged into the last of x, or None.
         probe_x, probe_y: the probe set, [P, I] scaled and [P].
         test_x, test_y: the test split, not yet scaled.
     """
 
-    def __init__(self, data: Data, spec: RunSpec, device: Any) -> None:
-        self.data, self.device = data, device
+    def __init__(self, data: Data, plan: PackPlan, device: str) -> None:
+        spec = plan.spec
+        self.data, self.device, self.shape = data, device, data.shape
         self.dtype = torch.float64 if spec.dtype == "float64" else torch.float32
         self._shift, self._factor = data.scaling(spec.input_scaling)
         chosen = data.subset(spec.train_size)
-        self.features = data.x_train.shape[1]
-        # other models read the positions of inputs, or give them back; rounded products round each input's own
-        left_out = data.fixed_columns if spec.model == "mlp" and spec.dtype not in ROUNDED else data.fixed_columns[:0]
-        varying = np.setdiff1d(np.arange(self.features), left_out)
-        self.fixed = None
-        if len(left_out):
-            values = self.scale(torch.from_numpy(data.x_train[0, left_out]).to(device))
-            kept, dropped = (torch.from_numpy(columns).to(device) for columns in (varying, left_out))
-            self.fixed = FixedInputs(kept, dropped, values, values.square().sum())
-        x_train, x_test = (x.take(varying, axis=1) if self.fixed else x for x in (data.x_train, data.x_test))
-        self.x = torch.from_numpy(x_train if chosen is None else x_train[chosen]).to(device)
-        self.y = torch.from_numpy(data.y_train if chosen is None else data.y_train[chosen]).to(device)
+        x_train = data.x_train if chosen is None else data.x_train[chosen]
+        y_train = data.y_train if chosen is None else data.y_train[chosen]
+        self.merged = self._merge(data) if plan.merges_fixed_inputs else None
+        self.x, self.test_x = self._left(x_train), self._left(data.x_test)
+        self.y = torch.from_numpy(y_train).to(device)
+        self.test_y = torch.from_numpy(data.y_test).to(device)
         probe = torch.from_numpy(data.probe(spec.probe_size, len(self.y))).to(device)
         self.probe_x, self.probe_y = self.scale(self.x[probe]), self.y[probe]
-        self.test_x = torch.from_numpy(x_test).to(device)
-        self.test_y = torch.from_numpy(data.y_test).to(device)
-        self.shape = data.shape
+
+    def _merge(self, data: Data) -> MergedInputs | None:
+        columns = data.fixed_columns
+        values = (columns_of(data.x_train[:1], columns)[0].to(self.device, self.dtype) - self._shift) * self._factor
+        one = int(bool(values.any()))
+        # a whole number of groups is left, or nothing is merged
+        left = data.shape.features - len(columns) + one
+        count = len(columns) - -left % GROUP
+        if count < GROUP:
+            return None
+        values, fixed = values[:count], columns[:count]
+        length = float(torch.linalg.vector_norm(values))
+        varying = np.setdiff1d(np.arange(data.shape.features), fixed)
+        kept, dropped = (torch.from_numpy(which).to(self.device) for which in (varying, fixed))
+        return MergedInputs(kept, dropped, values / length if length else values, length)
+
+    def _left(self, x: np.ndarray) -> Tensor:
+        if self.merged is None:
+            return torch.from_numpy(x).to(self.device)
+        left = columns_of(x, self.merged.varying.cpu().numpy())
+        if self.merged.length:
+            left = torch.cat([left, left.new_zeros(len(left), 1)], 1)
+        return left.to(self.device)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def scale(self, x: Tensor) -> Tensor:
-        """(x − shift)·factor in the networks' precision."""
-        return x.to(self.dtype, copy=True).sub_(self._shift).mul_(self._factor)
+        """(x − shift)·factor in the networks' precision; of merged inputs their length."""
+        scaled = x.to(self.dtype, copy=True).sub_(self._shift).mul_(self._factor)
+        if self.merged is not None and self.merged.length:
+            scaled[..., -1] = self.merged.length
+        return scaled
 
     def order(self, seeds: tuple[int, ...], epoch: int) -> Tensor:
         """[S, N]: the order of training examples in an epoch (from 1), a permutation that depends on the seed alone."""
@@ -85,7 +115,14 @@ class DeviceData:
         x = self.scale(self.x.index_select(0, flat)).view(*index_SB.shape, -1)
         return x, self.y.index_select(0, flat).view(index_SB.shape)
 
-    def corrupted(self, x_SBI: Tensor, seeds: tuple[int, ...], step: int, share: float) -> Tensor:
+    def corrupted(self, x_SBI: Tensor, seeds: tuple[int, ...], step: int, share: float | None) -> Tensor:
         """x with a share of its values set to 0, which ones depending on the seed and the step alone."""
+        if not share:
+            return x_SBI
         draws = [stream(seed, "corruption", step).random(x_SBI.shape[1:], dtype=np.float32) for seed in seeds]
         return x_SBI * torch.from_numpy(np.stack(draws) >= share).to(self.device)
+
+
+def columns_of(x: np.ndarray, columns: np.ndarray) -> Tensor:
+    """Some columns of a matrix, as a tensor."""
+    return torch.from_numpy(x.take(columns, axis=1))

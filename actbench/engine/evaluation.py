@@ -1,24 +1,27 @@
 """Measuring a pack: every metric of every network, on the probe set and the test split.
 
-Shapes: R networks, B examples, L hidden layers, I input values.
+Shapes: R networks, B examples, L hidden layers, U units, I input values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
+from actbench.engine.networks import make_networks
+from actbench.engine.networks.protocol import Gradients, Networks
+from actbench.engine.user_activations import make_user_activation
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import PackPlan
+from actbench.science.activations import ACTIVATIONS, is_dotted
+from actbench.science.layer_stats import LayerStats, l2_norms
 from actbench.science.losses import Loss
-from actbench.science.metrics import LayerStats, l2_norms, layer_values, network_values
-from actbench.engine.networks.layer_activation import asymptotes_of
-from actbench.engine.networks.by_autograd import Networks
-from actbench.plan.costs import chunk_examples
-from actbench.study.spec import Pack
+from actbench.science.metrics import layer_values, network_values
 
 VECTOR = 16  # float32 values
 
@@ -33,6 +36,26 @@ class Evaluation:
     network: dict[str, np.ndarray]
     layers: dict[str, np.ndarray]
 
+    def at(self, places: list[int]) -> Evaluation:
+        """The same for the networks at these places, in this order."""
+        network = {name: values[places] for name, values in self.network.items()}
+        return Evaluation(self.epoch, self.step, network, {name: values[places] for name, values in self.layers.items()})
+
+
+class _Statistics:
+    """Gathers what the metrics are computed from, layer by layer, while chunks of the probe set pass."""
+
+    def __init__(self, layers: list[LayerStats]) -> None:
+        self.layers = layers
+
+    def forward(self, layer: int, z_RUN: Tensor, h_RUN: Tensor) -> None:
+        """See ``Observer``."""
+        self.layers[layer].observe(z_RUN, h_RUN)
+
+    def backward(self, layer: int, delta_RUN: Tensor, examples: int) -> None:
+        """See ``Observer``."""
+        self.layers[layer].observe_delta(delta_RUN, examples)
+
 
 class Evaluator:
     """Measures the networks of a pack, again and again while they train.
@@ -41,17 +64,16 @@ class Evaluator:
         born_dead: per layer, which units were dead at initialisation, [R, U]; None before that was measured.
     """
 
-    def __init__(self, pack: Pack, data: DeviceData, networks: Networks, loss: Loss) -> None:
-        self.pack, self.data, self.networks, self.loss = pack, data, networks, loss
-        self.depth = len(networks.sizes.layers)
-        self.asymptotes = asymptotes_of(pack, data.device)
+    def __init__(self, plan: PackPlan, data: DeviceData, networks: Networks, loss: Loss) -> None:
+        self.plan, self.data, self.networks, self.loss = plan, data, networks, loss
+        self.depth = len(plan.sizes.layers)
+        self.asymptotes = asymptotes_of(plan.pack, data.device)
         self.born_dead: list[Tensor | None] = [None] * self.depth
         self.before_update: list[list[Tensor]] = []
 
     def keep_weights(self) -> None:
         """Remembers the weights as they are, so that the next evaluation can tell how much the last update changed."""
-        now = [p for p, _ in self.networks.parameters()]
-        self.before_update = [[w.clone() for w in self.networks.weights_of(layer, now)] for layer in range(self.depth)]
+        self.before_update = [[p.tensor.clone() for p in self.networks.weights(layer)] for layer in range(self.depth)]
 
     def evaluate(self, epoch: float, step: int) -> tuple[Evaluation, Tensor]:
         """Measures every network on the probe set and the test split, in evaluation mode.
@@ -91,55 +113,57 @@ class Evaluator:
         code = layers[len(layers) // 2]
         return (code.zeros_RU / code.examples).mean(1, dtype=torch.float64)
 
-    def _chunk(self) -> int:
-        return chunk_examples(self.pack.shared, self.data.shape, len(self.pack))
-
     def _measure_probe(self) -> tuple[Tensor, Tensor, list[LayerStats]]:
         networks, x, y = self.networks, self.data.probe_x, self.data.probe_y
-        layers = [LayerStats(self.asymptotes, born) for born in self.born_dead]
-        parameters = [p for p, _ in networks.parameters()]
-        gradients = [torch.empty_like(p) for p in parameters]
+        observer = _Statistics([LayerStats(self.asymptotes, born) for born in self.born_dead])
+        gradients = Gradients.fresh(networks.parameters)
         loss = right = torch.zeros((), dtype=torch.float64)
-
-        def seen(layer: int, z: Tensor, h: Tensor, examples: int) -> None:
-            layers[layer].observe(z, h)
-
-        def seen_delta(layer: int, delta: Tensor, examples: int) -> None:
-            layers[layer].observe_delta(delta, examples)
-
-        for number, (x_BI, y_B) in enumerate(_even_chunks(x, y, self._chunk())):
+        for x_BI, y_B in _even_chunks(x, y, self.plan.chunk):
             x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
-            out = networks.forward(x_1BI, seen)
-            chunk_loss, chunk_right, delta = self.loss.measure(out, x_1BI, y_1B)
+            out_RCB = networks.forward(x_1BI, observer=observer)
+            chunk_loss, chunk_right, delta_RCB = self.loss.measure(out_RCB, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
-            networks.observe(x_1BI, delta, gradients, seen_delta, add=number > 0)
-        for layer, stats in enumerate(layers):
-            weights = networks.weights_of(layer, parameters)
-            stats.grad_norm_R = l2_norms(networks.weights_of(layer, gradients)) / len(y)
-            stats.weight_norm_R = l2_norms(weights)
+            networks.backward(x_1BI, delta_RCB, gradients, observer=observer)
+            gradients.add = True  # what the next chunks give
+        for layer, stats in enumerate(observer.layers):
+            weights = [p.tensor for p in networks.weights(layer)]
+            unmoved = [networks.unmoved_R11] if layer == 0 and networks.unmoved_R11 is not None else []
+            stats.grad_norm_R = l2_norms([gradients.into[p] for p in networks.weights(layer)]) / len(y)
+            stats.weight_norm_R = l2_norms([*weights, *unmoved])
             stats.update_norm_R = loss * torch.nan
             if self.before_update:
                 stats.update_norm_R = l2_norms([w - b for w, b in zip(weights, self.before_update[layer], strict=True)])
-        return loss / len(y), right / len(y), layers
+        return loss / len(y), right / len(y), observer.layers
 
     def _measure_test(self) -> tuple[Tensor, Tensor]:
         loss = right = torch.zeros((), dtype=torch.float64)
-        for x_BI, y_B in _even_chunks(self.data.test_x, self.data.test_y, self._chunk()):
+        for x_BI, y_B in _even_chunks(self.data.test_x, self.data.test_y, self.plan.chunk):
             x_1BI, y_1B = self.data.scale(x_BI).unsqueeze(0), y_B.unsqueeze(0)
-            out = self.networks.forward(x_1BI, graph=False)
-            chunk_loss, chunk_right, _ = self.loss.measure(out, x_1BI, y_1B)
+            out_RCB = self.networks.forward(x_1BI, backward=False)
+            chunk_loss, chunk_right, _ = self.loss.measure(out_RCB, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
         return loss / len(self.data.test_y), right / len(self.data.test_y)
 
 
-def _even_chunks(x: Tensor, y: Tensor, size: int) -> Any:
-    """(x, y) in chunks of at most ``size`` examples: of equal sizes, but for whole vectors of processors."""
-    even = -(-len(y) // -(-len(y) // size))
-    even = min(size, -(-even // VECTOR) * VECTOR)
-    return zip(x.split(even), y.split(even), strict=True)
+def evaluate_initialisation(
+    plan: PackPlan, data: DeviceData, networks: Networks, loss: Loss
+) -> tuple[Evaluation, Tensor, list[Tensor | None]]:
+    """Measures networks as they start. Those that differ in how they will train alone start alike, and are measured once.
+
+    Returns:
+        What was measured, which networks were finite [R], and per layer which units were born dead [R, U].
+    """
+    few, places = plan.pack.at_initialisation()
+    if len(few) < len(plan.pack):
+        plan = replace(plan, pack=few)
+        networks = make_networks(plan, data)
+    evaluator = Evaluator(plan, data, networks, loss)
+    measured, finite = evaluator.evaluate(0, 0)
+    index = torch.tensor(places, device=data.device)
+    return measured.at(places), finite[index], [born[index] for born in evaluator.born_dead if born is not None]
 
 
-def asymptotes_of(pack: Pack, device: Any) -> Tensor | None:
+def asymptotes_of(pack: Pack, device: str) -> Tensor | None:
     """[R, 2] low and high asymptotes, NaN for networks that are not bounded; None if none is.
 
     A user's activation may have an attribute ``asymptotes``, a pair of numbers.
@@ -154,3 +178,10 @@ def asymptotes_of(pack: Pack, device: Any) -> Tensor | None:
     if all(low != low for low, _ in pairs):
         return None
     return torch.tensor(pairs, dtype=torch.float64, device=device).repeat(len(pack.seeds), 1)
+
+
+def _even_chunks(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(x, y) in chunks of at most ``size`` examples: of equal sizes, but for whole vectors of processors."""
+    even = -(-len(y) // -(-len(y) // size))
+    even = min(size, -(-even // VECTOR) * VECTOR)
+    return zip(x.split(even), y.split(even), strict=True)

@@ -1,9 +1,10 @@
 """How float32 matrices are multiplied while a pack trains: by which library on the CPU, with tensor cores on a GPU or not.
 
 On the CPU torch multiplies them with MKL, which leaves half of an AMD processor's vector width unused; oneDNN does not, but
-takes ten times as long to start (measured: tests/benchmarks/NOTES.md). So small products are MKL's and large ones oneDNN's,
-pack by pack. torch takes oneDNN's path only if it may round inputs to bfloat16, which oneDNN does on processors with
-bfloat16 matrix units and not elsewhere. So the permission is given only if a product then still has float32's accuracy.
+takes ten times as long to start (measured: tests/benchmarks/NOTES.md). So small products are MKL's and large ones oneDNN's:
+the plan of a pack says which. torch takes oneDNN's path only if it may round inputs to bfloat16, which oneDNN does on
+processors with bfloat16 matrix units and not elsewhere. So the permission is given only if a product then still has
+float32's accuracy.
 
 On a GPU, tensor cores may round factors to TensorFloat-32, which changes nothing where they have been rounded already.
 """
@@ -26,47 +27,33 @@ KINDS: dict[str, tuple[Callable[[], Any], str] | None] = {
     "tf32": (lambda: torch.backends.cuda.matmul, "tf32"),
 }
 
-_turn = threading.Condition()
-_users: list[str] = []  # of each pack that trains now, its kind: all the same
-_before = ""
+_in_use = threading.RLock()  # torch has one setting for the whole process
 
 
 @contextlib.contextmanager
 def products(kind: str) -> Iterator[str]:
     """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact
-    and where torch has no such setting.
+    and where torch has no such setting. Another thread that trains waits."""
+    with _in_use:
+        if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting(torch.backends.cuda.matmul)):
+            kind = "plain"
+        with _set(kind):
+            yield kind
 
-    torch has one setting for the whole process. Threads that want another wait until nobody needs this one, so that
-    figures do not depend on who else trains.
-    """
-    if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting(torch.backends.cuda.matmul)):
-        kind = "plain"
-    with _turn:
-        _turn.wait_for(lambda: all(one == kind for one in _users))
-        if not _users:
-            _set(kind)
-        _users.append(kind)
+
+@contextlib.contextmanager
+def _set(kind: str) -> Iterator[None]:
+    setting = KINDS[kind]
+    if setting is None:
+        yield
+        return
+    matmul, value = setting[0](), setting[1]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = value
     try:
-        yield kind
+        yield
     finally:
-        with _turn:
-            _users.remove(kind)
-            if not _users:
-                _unset(kind)
-            _turn.notify_all()
-
-
-def _set(kind: str) -> None:
-    global _before
-    if (told := KINDS[kind]) is not None:
-        matmul, value = told[0](), told[1]
-        _before = matmul.fp32_precision
-        matmul.fp32_precision = value
-
-
-def _unset(kind: str) -> None:
-    if (told := KINDS[kind]) is not None:
-        told[0]().fp32_precision = _before
+        matmul.fp32_precision = before
 
 
 def _has_setting(matmul: Any) -> bool:
@@ -81,13 +68,8 @@ def _has_setting(matmul: Any) -> bool:
 def _onednn_is_exact() -> bool:
     if not _has_setting(getattr(torch.backends.mkldnn, "matmul", None)) or not torch.backends.mkldnn.is_available():
         return False
-    with _turn:
-        _turn.wait_for(lambda: not _users)
-        _set("onednn")
-        try:
-            return products_are_float32(torch.bmm)
-        finally:
-            _unset("onednn")
+    with _set("onednn"):
+        return products_are_float32(torch.bmm)
 
 
 def products_are_float32(bmm: Any) -> bool:

@@ -16,9 +16,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from actbench.science.activations import is_dotted
-from actbench.study.spec import RunSpec
-
 WARM_UPS = 3  # steps before one is recorded: libraries choose their algorithms, optimizers make their state
 
 Step = Callable[[], None]
@@ -61,11 +58,6 @@ class CudaRecorder:
         with RECORDING, torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             step()
         return graph.replay
-
-
-def can_be_recorded(spec: RunSpec) -> bool:
-    """Whether a step reads nothing that Python makes anew each time: masks drawn on the CPU, or a user's own code."""
-    return not (spec.dropout or spec.corruption or is_dotted(spec.activation))
 
 
 class RecordedSteps:

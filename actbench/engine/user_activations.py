@@ -1,5 +1,21 @@
+"""A user's own activations: `package.module.thing` or `package.module.Thing(slope=0.3)` → a callable."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actbench.base.errors import UserError
+from actbench.base.rng import stream
+
+
 def make_user_activation(name: str, seed: int = 0, layer: int = 0) -> Callable[[Tensor], Tensor]:
-    """The callable that a dotted name speaks of: ``package.module.thing`` or ``package.module.Thing(slope=0.3)``.
+    """The callable of a dotted name: ``package.module.thing`` or ``package.module.Thing(slope=0.3)``.
 
     A class is called with the arguments to make an object (its random numbers, if it draws any, come from the network's
     seed); a function is taken as it is.
@@ -44,7 +60,7 @@ def check_user_activation(name: str, width: int) -> None:
     activation = make_user_activation(name)
     z = torch.linspace(-2, 2, 5 * width).view(5, width).requires_grad_()
     try:
-        h = activation(z)
+        h = activation(z.clone())  # it may write into it
         if not isinstance(h, Tensor) or h.shape != z.shape:
             found = f"shape {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
             raise UserError(f"activation: '{name}' turns shape {tuple(z.shape)} into {found}; it must keep the shape")
@@ -60,5 +76,3 @@ def check_user_activation(name: str, width: int) -> None:
         raise
     except (Exception, SystemExit, GeneratorExit) as error:
         raise UserError(f"activation: '{name}' fails on input of shape [5, {width}] ({type(error).__name__}: {error})") from error
-
-

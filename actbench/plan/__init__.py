@@ -1,0 +1,1 @@
+"""What trains together, in which order and at what cost, before any tensor is made."""

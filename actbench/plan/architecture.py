@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from actbench.science.activations import ACTIVATIONS, is_dotted, units_of
-from actbench.data.datasets import Shape
 from actbench.base.errors import UserError
+from actbench.data.datasets import Shape
+from actbench.science.activations import ACTIVATIONS, is_dotted, units_of
 from actbench.study.spec import RunSpec
 
 KERNEL = 3  # of a convolution, on each side

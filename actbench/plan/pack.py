@@ -37,7 +37,7 @@ class Pack:
 
         Networks that differ in how they are trained alone (learning rates, most often) start as one and the same.
         """
-        shown = [name for name, setting in SETTINGS.items() if not setting.metadata.get("training_only")]
+        shown = [name for name, setting in SETTINGS.items() if not setting.metadata.get("training")]
         first: dict[tuple, int] = {}
         kinds = [first.setdefault(tuple(getattr(s, name) for name in shown), len(first)) for s in self.variants]
         kept = [kinds.index(kind) for kind in range(len(first))]

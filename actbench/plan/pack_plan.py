@@ -28,7 +28,7 @@ class PackPlan:
         pack: the networks.
         sizes: the sizes of their layers.
         steps: training steps, all epochs together.
-        evaluated: the steps after which the networks are measured, 0 (initialisation) first.
+        evaluated: the steps after which the networks are measured, 0 (initialisation) among them.
         chunk: examples of an evaluation that are measured at a time.
         products: how float32 matrices are multiplied, one of ``engine.products.KINDS``.
         plain_sgd: whether a step is w ← w − lr·gradient and nothing else.
@@ -40,7 +40,7 @@ class PackPlan:
     pack: Pack
     sizes: Architecture
     steps: int
-    evaluated: tuple[int, ...]
+    evaluated: frozenset[int]
     chunk: int
     products: str
     plain_sgd: bool
@@ -69,7 +69,7 @@ def plan_pack(pack: Pack, shape: Shape, device: str = "cpu") -> PackPlan:
         pack=pack,
         sizes=sizes,
         steps=spec.epochs * steps_per_epoch(spec, shape.train),
-        evaluated=tuple(evaluation_steps(spec, shape.train)),
+        evaluated=frozenset(evaluation_steps(spec, shape.train)),
         chunk=evaluation_chunk(spec, shape, full),
         products=_products(spec, sizes, shape, full, on_gpu=on_gpu),
         plain_sgd=plain,

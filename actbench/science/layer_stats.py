@@ -57,12 +57,12 @@ class Moments:
 
 
 def _scale_if_needed(size_R: Any) -> Any:
-    """Powers of two near the values' mean sizes, [R] in float64; None where all are such that float32 can square them."""
-    usable = size_R.isfinite() & (size_R > 0)
-    if not bool((usable & ((size_R < 1e-9) | (size_R > 1e9))).any()):
+    """Powers of two near the values' mean sizes, [R] in float64, and 1 where float32 can square them; None where it can all."""
+    extreme = size_R.isfinite() & (size_R > 0) & ((size_R < 1e-9) | (size_R > 1e9))
+    if not bool(extreme.any()):
         return None
-    exponent_R = torch.frexp(torch.where(usable, size_R, 1.0)).exponent
-    return torch.ldexp(torch.ones_like(size_R), exponent_R)
+    exponent_R = torch.frexp(torch.where(extreme, size_R, 1.0)).exponent
+    return torch.where(extreme, torch.ldexp(torch.ones_like(size_R), exponent_R), 1.0)
 
 
 def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:

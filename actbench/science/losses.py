@@ -35,7 +35,8 @@ class Loss:
             log_p = torch.log_softmax(out_RCB, 1)
             index = y_1B.view(1, 1, -1).expand(len(log_p), 1, -1)
             loss = -log_p.gather(1, index).sum((1, 2), dtype=torch.float64)
-            right, delta = _count_right(out_RCB, y_1B[0]), log_p.exp_()
+            # not exp(log p): the last few values of a tensor would be rounded otherwise than the rest
+            right, delta = _count_right(out_RCB, y_1B[0]), torch.softmax(out_RCB, 1)
             _subtract_labels(delta, y_1B)
             return loss, right, delta
         delta = out_RCB.clone()

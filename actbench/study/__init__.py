@@ -1,0 +1,1 @@
+"""A study: its file, overrides, and the networks that come of them."""

@@ -15,13 +15,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from actbench.base.errors import UserError, unknown
+from actbench.base.paths import PACKAGE, user_path
+from actbench.data.datasets import check_dataset_name
 from actbench.science import activations
 from actbench.science import optimizers as optim
-from actbench.data.datasets import check_dataset_name
-from actbench.base.errors import UserError, unknown
 from actbench.science.inits import INITS
 from actbench.study.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
-from actbench.base.paths import PACKAGE, user_path
 from actbench.study.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
 
 _SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)

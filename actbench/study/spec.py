@@ -16,19 +16,19 @@ KEY_SETTINGS = ("dataset", "model", "activation", "init", "depth", "width", "bia
 KEY_COLUMNS = ("run_id", *KEY_SETTINGS)
 
 
-def _setting(default: Any, help: str, **facts: Any) -> Any:
+def _setting(default: Any, help: str, roles: str = "", **facts: Any) -> Any:
     """A field of RunSpec.
 
     Args:
         default: once shipped, it never changes: settings at their default are not part of `run_id`.
         help: what it means, in one line.
+        roles: what it is for a pack. ``stacked``: it changes values only, so networks that differ in it train in one pack;
+            ``switch``: but those with and without it do not; ``training``: it shows only once a network is trained;
+            ``data``: the data on the device depend on it.
         facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices, optional (empty where
-            a network does not have it). What it is for a pack: stacked (it changes values only, so networks that differ in
-            it train in one pack), switch (but those with and without it do not), training_only (it shows only once a
-            network is trained), data (the data on the device depend on it). And owner: which part has it, where only some
-            optimizers, activations or models do.
+            a network does not have it); owner: ``optimizer``, ``activation`` or ``model``, where only some have it.
     """
-    return field(default=default, metadata={"help": help, **facts})
+    return field(default=default, metadata={"help": help, **dict.fromkeys(roles.split(), True), **facts})
 
 
 @dataclass(frozen=True)
@@ -39,76 +39,119 @@ class RunSpec:
         UserError: if a value has the wrong type or lies outside its range.
     """
 
-    dataset: str = _setting("mnist-12k", "what it is trained on: a name of `actbench list datasets` or a path to an .npz", data=True)
+    dataset: str = _setting("mnist-12k", "what it is trained on: a name of `actbench list datasets` or a path to an .npz", "data")
     model: str = _setting("mlp", "the architecture: a name of `actbench list models`", choices=MODELS)
-    activation: str = _setting("relu", "the nonlinearity of every hidden layer; a dotted name for your own", stacked=True)
-    init: str = _setting("he_normal", "how weights start", stacked=True)
+    activation: str = _setting("relu", "the nonlinearity of every hidden layer; a dotted name for your own", "stacked")
+    init: str = _setting("he_normal", "how weights start", "stacked")
     depth: int = _setting(4, "hidden layers (convolutions of a cnn, recurrent layers of an rnn)", low=1, high=1000)
     width: int = _setting(64, "units in each hidden layer (channels of a cnn)", low=1, high=1_000_000)
-    bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)", stacked=True)
-    lr: float = _setting(0.05, "learning rate", low=0, stacked=True, training_only=True)
-    seed: int = _setting(0, "random seed of the weights and the order of batches", low=0, high=2**63 - 1, stacked=True)
-    optimizer: str = _setting("sgd", "the update rule", training_only=True)
-    momentum: float | None = _setting(None, "momentum, of sgd and rmsprop", low=0, below=1, optional=True, stacked=True, switch=True, training_only=True, owner="optimizer")
-    nesterov: bool | None = _setting(None, "Nesterov's momentum, of sgd with momentum above 0", optional=True, training_only=True, owner="optimizer")
-    weight_decay: float = _setting(0.0, "weight decay as in torch.optim, on every trained parameter", low=0, stacked=True, switch=True, training_only=True)
-    weight_l1: float = _setting(0.0, "adds this times the sum of |weight| to the loss; biases are spared", low=0, stacked=True, switch=True, training_only=True)
-    activation_l1: float = _setting(0.0, "adds this times the sum over hidden outputs of |h|, a mean over examples", low=0, stacked=True, switch=True, training_only=True)
-    dropout: float = _setting(0.0, "share of hidden outputs that are dropped in training", low=0, below=1, stacked=True, switch=True, training_only=True)
+    bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)", "stacked")
+    lr: float = _setting(0.05, "learning rate", "stacked training", low=0)
+    seed: int = _setting(0, "random seed of the weights and the order of batches", "stacked", low=0, high=2**63 - 1)
+    optimizer: str = _setting("sgd", "the update rule", "training")
+    momentum: float | None = _setting(
+        None, "momentum, of sgd and rmsprop", "stacked switch training", low=0, below=1, optional=True, owner="optimizer"
+    )
+    nesterov: bool | None = _setting(
+        None, "Nesterov's momentum, of sgd with momentum above 0", "training", optional=True, owner="optimizer"
+    )
+    weight_decay: float = _setting(
+        0.0, "weight decay as in torch.optim, on every trained parameter", "stacked switch training", low=0
+    )
+    weight_l1: float = _setting(
+        0.0, "adds this times the sum of |weight| to the loss; biases are spared", "stacked switch training", low=0
+    )
+    activation_l1: float = _setting(
+        0.0, "adds this times the sum over hidden outputs of |h|, a mean over examples", "stacked switch training", low=0
+    )
+    dropout: float = _setting(
+        0.0, "share of hidden outputs that are dropped in training", "stacked switch training", low=0, below=1
+    )
     norm: str = _setting(
         "none", "normalises before the activation, over the batch or over the layer", choices=("none", "batch", "layer")
     )
-    batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", low=1, training_only=True)
-    epochs: int = _setting(3, "passes over the training data; 0 measures at initialisation only", low=0, high=1_000_000, training_only=True)
-    eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", low=1, training_only=True)
+    batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", "training", low=1)
+    epochs: int = _setting(
+        3, "passes over the training data; 0 measures at initialisation only", "training", low=0, high=1_000_000
+    )
+    eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", "training", low=1)
     input_scaling: str = _setting(
         "standard",
         "raw, unit (0 to 1) or standard (mean 0, variance 1 over all pixels)",
+        "data",
         choices=("raw", "unit", "standard"),
-        data=True,
     )
-    init_gain: float = _setting(1.0, "multiplies the standard deviation of the initial weights", low=0, stacked=True)
-    negative_slope: float | None = _setting(None, "slope below 0, of leaky_relu; where it starts, of prelu", optional=True, stacked=True, owner="activation")
-    alpha: float | None = _setting(None, "scale of the negative part, of elu and celu", above=0, optional=True, stacked=True, owner="activation")
-    beta: float | None = _setting(None, "sharpness, of softplus", above=0, optional=True, stacked=True, owner="activation")
-    pieces: int | None = _setting(None, "linear pieces of a unit, of maxout", low=2, high=64, optional=True, stacked=True, owner="activation")
-    probe_size: int = _setting(2000, "training examples that the metrics are measured on", low=1, data=True)
+    init_gain: float = _setting(1.0, "multiplies the standard deviation of the initial weights", "stacked", low=0)
+    negative_slope: float | None = _setting(
+        None, "slope below 0, of leaky_relu; where it starts, of prelu", "stacked", optional=True, owner="activation"
+    )
+    alpha: float | None = _setting(
+        None, "scale of the negative part, of elu and celu", "stacked", above=0, optional=True, owner="activation"
+    )
+    beta: float | None = _setting(None, "sharpness, of softplus", "stacked", above=0, optional=True, owner="activation")
+    pieces: int | None = _setting(
+        None, "linear pieces of a unit, of maxout", "stacked", low=2, high=64, optional=True, owner="activation"
+    )
+    probe_size: int = _setting(2000, "training examples that the metrics are measured on", "data", low=1)
     dtype: str = _setting(
-        "float32", "precision of arithmetic; tf32, bfloat16: float32, but factors of matrix products are rounded to 11 or 8 bits",
+        "float32",
+        "precision of arithmetic; tf32, bfloat16: float32, but factors of matrix products are rounded to 11 or 8 bits",
+        "data",
         choices=("float32", "float64", "tf32", "bfloat16"),
-        data=True,
-    )  # fmt: skip
+    )
     hidden: str | None = _setting(
-        None, "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it", optional=True,
+        None,
+        "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it",
+        optional=True,
         owner="model",
     )
     loss: str = _setting(
-        "cross_entropy", "what is minimised; mse is to one-hot labels, of an autoencoder to its input",
+        "cross_entropy",
+        "what is minimised; mse is to one-hot labels, of an autoencoder to its input",
         choices=("cross_entropy", "mse"),
-    )  # fmt: skip
-    lr_schedule: str = _setting(
-        "constant", "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
-        choices=("constant", "cosine", "step"),
-        training_only=True,
-    )  # fmt: skip
-    grad_clip: float = _setting(0.0, "largest L2 norm of a network's gradient, which is scaled down to it; 0: no clipping", low=0, stacked=True, switch=True, training_only=True)
-    train_size: int | None = _setting(None, "how many training examples there are, a fixed draw; null: all", low=1, optional=True, data=True)
-    eval_steps: int = _setting(0, "steps between further evaluations; 0: none", low=0, training_only=True)
-    eval_log: int = _setting(
-        0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", low=0, high=100,
-        training_only=True,
     )
-    recurrent_init: str | None = _setting(None, "how recurrent matrices start, of rnn and lstm (default: as init)", optional=True, stacked=True, owner="model")
+    lr_schedule: str = _setting(
+        "constant",
+        "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
+        "training",
+        choices=("constant", "cosine", "step"),
+    )
+    grad_clip: float = _setting(
+        0.0,
+        "largest L2 norm of a network's gradient, which is scaled down to it; 0: no clipping",
+        "stacked switch training",
+        low=0,
+    )
+    train_size: int | None = _setting(
+        None, "how many training examples there are, a fixed draw; null: all", "data", low=1, optional=True
+    )
+    eval_steps: int = _setting(0, "steps between further evaluations; 0: none", "training", low=0)
+    eval_log: int = _setting(
+        0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", "training", low=0, high=100
+    )
+    recurrent_init: str | None = _setting(
+        None, "how recurrent matrices start, of rnn and lstm (default: as init)", "stacked", optional=True, owner="model"
+    )
     sequence: str | None = _setting(
-        None, "what a time step is, of rnn and lstm: rows or pixels of the image", choices=("rows", "pixels"), optional=True,
+        None,
+        "what a time step is, of rnn and lstm: rows or pixels of the image",
+        choices=("rows", "pixels"),
+        optional=True,
         owner="model",
     )
     corruption: float | None = _setting(
-        None, "share of inputs set to 0 (after scaling) in training, of an autoencoder", low=0, below=1, optional=True,
-        training_only=True, owner="model",
+        None,
+        "share of inputs set to 0 (after scaling) in training, of an autoencoder",
+        "training",
+        low=0,
+        below=1,
+        optional=True,
+        owner="model",
     )
     match_parameters: bool | None = _setting(
-        None, "of maxout and crelu: as many units as give the parameters of an elementwise activation", optional=True,
+        None,
+        "of maxout and crelu: as many units as give the parameters of an elementwise activation",
+        optional=True,
         owner="activation",
     )
 

@@ -1,73 +1,60 @@
-"""What the trainer asks of networks of any model, and networks whose backward pass autograd makes.
+"""Networks that are given by their forward pass alone; autograd makes the backward pass.
 
 Shapes: R = S·K networks (S seeds, K variants each), C outputs, B examples, I input values of an example, G groups of
-networks that see the same batch (S in training, 1 in evaluation), U units (or pre-activations) of a layer, P positions.
+networks that see the same batch, U units (or pre-activations) of a layer, N values of a unit (examples, and positions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
-
 import torch
 from torch import Tensor
 
-from actbench.plan.architecture import Architecture
+from actbench.engine.device_data import DeviceData
 from actbench.engine.networks.layer_activation import LayerActivation
+from actbench.engine.networks.protocol import Gradients, Networks, Observer, Parameter
 from actbench.engine.networks.regularise import Dropout, penalty_gradient
-from actbench.study.spec import Pack
+from actbench.plan.pack_plan import PackPlan
 
-class GraphNetworks:
-    """Networks that are told by their forward pass alone. Subclasses name their parameters and write ``_run``.
+
+class AutogradNetworks(Networks):
+    """Subclasses make their parameters and write ``_run``.
 
     Attributes:
-        sizes: the sizes of its layers.
+        activations: one per hidden layer; none of models with a nonlinearity of their own.
         z, h: per hidden layer, the tensors of pre-activations and of outputs that the last forward made: one, or one per
             time step.
     """
 
-    def __init__(self, pack: Pack, sizes: Architecture, device: Any, dtype: torch.dtype) -> None:
-        self.pack, self.sizes, self.depth = pack, sizes, len(sizes.layers)
-        self.networks = len(pack)
-        self.scratch: dict[str, Tensor] = {}
-        self.dropout = Dropout(pack, device, dtype) if pack.shared.dropout else None
+    def __init__(self, plan: PackPlan, data: DeviceData) -> None:
+        super().__init__(plan)
+        self.seeds = len(plan.pack.seeds)
+        self.dropout = Dropout(plan.pack, data.device, data.dtype) if plan.spec.dropout else None
         self.activations: list[LayerActivation] = []
         self.z: list[list[Tensor]] = []
         self.h: list[list[Tensor]] = []
-        self._dense: list[Tensor] = []
-        self._weights: list[list[int]] = []  # per layer, the output layer last: places of its weights among the parameters
 
-    def _own(self, tensor: Tensor, weight_of: int | None = None) -> Tensor:
-        """Makes a tensor [R, …] a parameter, and the weights of a layer, if it is."""
-        if weight_of is not None:
-            while len(self._weights) <= weight_of:
-                self._weights.append([])
-            self._weights[weight_of].append(len(self._dense))
-        self._dense.append(tensor.requires_grad_())
-        return tensor
+    def own(self, tensor: Tensor, role: str, layer: int, variants: slice | None = None) -> Parameter:
+        """See ``Networks``; autograd follows it."""
+        return super().own(tensor.requires_grad_(), role, layer, variants)
 
-    def parameters(self) -> list[Parameter]:
-        """Every trained tensor with the variants it belongs to: None for all, as [R, …]; a slice of K, as [S, k, …]."""
-        own: list[Parameter] = [(p, None) for p in self._dense]
-        return own + [(p.requires_grad_(), part) for activation in self.activations for part, p in activation.parameters]
+    def _make_activations(self, data: DeviceData) -> None:
+        for place, layer in enumerate(self.plan.sizes.layers):
+            activation = LayerActivation(self.plan.pack, place, layer.pre, data.device, data.dtype)
+            for part, p in activation.slopes:
+                self.own(p, "slope", place, part)
+            self.activations.append(activation)
 
-    def weights_of(self, layer: int, tensors: list[Tensor]) -> list[Tensor]:
-        """Of tensors in the order of ``parameters``, those that belong to the weights of a layer."""
-        return [tensors[place] for place in self._weights[layer]]
-
-    def all_weights(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Of tensors in the order of ``parameters``, those that are weights, of any layer."""
-        return [tensors[place] for places in self._weights for place in places]
-
-    def forward(self, x_GBI: Tensor, seen: SeenForward | None = None, *, step: int | None = None, graph: bool = True) -> Tensor:
-        """Outputs [R, C, B]; see ``StackedMLP.forward``. Without ``graph``, no backward pass can follow."""
+    def forward(
+        self, x_GBI: Tensor, *, step: int | None = None, observer: Observer | None = None, backward: bool = True
+    ) -> Tensor:
+        """See ``Networks``."""
         self.z, self.h = [], []
-        with torch.set_grad_enabled(graph):
+        with torch.set_grad_enabled(backward):
             self._out = self._run(x_GBI, step)
-        if seen is not None:
+        if observer is not None:
             for layer in range(self.depth):
                 z, h = (self._by_unit([t.detach() for t in tensors[layer]]) for tensors in (self.z, self.h))
-                seen(layer, z, h, x_GBI.shape[1])
+                observer.forward(layer, z, h)
         return self._out.detach()
 
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
@@ -75,44 +62,39 @@ class GraphNetworks:
         raise NotImplementedError
 
     def _by_unit(self, tensors: list[Tensor]) -> Tensor:
-        """One layer's tensors as [R, U, N], N over examples and positions."""
+        """One layer's tensors as [R, U, N]."""
         raise NotImplementedError
 
+    def _leaf(self, p: Parameter) -> Tensor:
+        """What the forward pass reads: the parameter's tensor, or a view of it that is a leaf itself."""
+        return p.tensor
+
     def backward(
-        self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], *, add: bool, penalty_R: Tensor | None = None
+        self,
+        x_GBI: Tensor,
+        delta_RCB: Tensor,
+        gradients: Gradients,
+        *,
+        penalty_R: Tensor | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """See ``StackedMLP.backward``."""
-        gradients = self._gradients(self._leaves(), delta_RCB, penalty_R)
-        self._keep(gradients, into, add)
-
-    def observe(self, x_GBI: Tensor, delta_RCB: Tensor, into: list[Tensor], seen: SeenBackward, *, add: bool) -> None:
-        """See ``StackedMLP.observe``."""
-        own = self._leaves()
-        flat = [t for tensors in self.z for t in tensors]
-        gradients = self._gradients([*own, *flat], delta_RCB, None)
-        self._keep(gradients[: len(own)], into, add)
-        rest = gradients[len(own) :]
-        for layer in reversed(range(self.depth)):
-            count = len(self.z[layer])
-            rest, mine = rest[:-count], rest[-count:]
-            seen(layer, self._by_unit(list(mine)), x_GBI.shape[1])
-
-    def _leaves(self) -> list[Tensor]:
-        """What the forward pass reads, in the order of ``parameters``: these, or views of them that are leaves themselves."""
-        return [p for p, _ in self.parameters()]
-
-    def _gradients(self, of: list[Tensor], delta_RCB: Tensor, penalty_R: Tensor | None) -> tuple[Tensor, ...]:
+        """See ``Networks``."""
+        leaves = [self._leaf(p) for p in self.parameters]
+        watched = [t for tensors in self.z for t in tensors] if observer is not None else []
         outputs, given = [self._out], [delta_RCB]
         if penalty_R is not None:
             for h in (t for tensors in self.h for t in tensors):
                 outputs.append(h)
                 given.append(self._penalty(h.detach(), penalty_R))
-        return torch.autograd.grad(outputs, of, given, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(outputs, [*leaves, *watched], given, allow_unused=True, materialize_grads=True)
+        for p, gradient in zip(self.parameters, found, strict=False):
+            gradients.keep(p, gradient)
+        if observer is not None:
+            rest = list(found[len(leaves) :])
+            for layer in reversed(range(self.depth)):
+                count = len(self.z[layer])
+                rest, mine = rest[:-count], rest[-count:]
+                observer.backward(layer, self._by_unit(mine), x_GBI.shape[1])
 
     def _penalty(self, h: Tensor, strength_R: Tensor) -> Tensor:
         return penalty_gradient(h, strength_R)
-
-    @staticmethod
-    def _keep(gradients: tuple[Tensor, ...], into: list[Tensor], add: bool) -> None:
-        targets = [target.view(gradient.shape) for target, gradient in zip(into, gradients, strict=True)]
-        (torch._foreach_add_ if add else torch._foreach_copy_)(targets, gradients)

@@ -9,62 +9,74 @@ networks that see the same batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actbench.plan.architecture import KERNEL, Architecture
 from actbench.engine.device_data import DeviceData
-from actbench.science.inits import Fans
-from actbench.engine.networks.layer_activation import LayerActivation
-from actbench.engine.networks.by_autograd import GraphNetworks
-from actbench.engine.networks.regularise import EPS, MOMENTUM
+from actbench.engine.networks.aligned import product
+from actbench.engine.networks.by_autograd import AutogradNetworks
+from actbench.engine.networks.protocol import Parameter
+from actbench.engine.networks.regularise import Norm
 from actbench.engine.networks.weights import WeightMaker
-from actbench.study.spec import Pack
+from actbench.plan.architecture import KERNEL
+from actbench.plan.pack_plan import PackPlan
+from actbench.science.inits import Fans
+
+LEAST_CHANNELS = 4  # of one network, and
+LEAST_SIDE = 3  # of an image: smaller convolutions round by how many are grouped
 
 
-class StackedCNN(GraphNetworks):
+class StackedConvolutions(AutogradNetworks):
     """R networks of 3×3 convolutions: weights [R, O, I·9], biases (or, normalised, shifts) [R, O, 1]."""
 
-    def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
-        device, dtype = data.device, data.dtype
-        super().__init__(pack, sizes, device, dtype)
-        self.seeds, self.norm, self.image = len(pack.seeds), pack.shared.norm, data.shape.image
-        maker = WeightMaker(pack, device, dtype)
-        drawn = [maker.hidden(Fans(layer.inputs, layer.pre, layer.kernel)) for layer in sizes.layers]
-        self.weights = [self._own(w, place) for place, (w, _) in enumerate(drawn)]
-        last = maker.draw(Fans(sizes.last_inputs, sizes.outputs))
-        self.weights.append(self._own(last, self.depth))
-        self.biases = [self._own(b) for b in (*(b for _, b in drawn), last.new_zeros(len(pack), sizes.outputs, 1))]
-        pres = [layer.pre for layer in sizes.layers]
-        self.scales = [self._own(last.new_ones(len(pack), pre, 1)) for pre in pres] if self.norm != "none" else []
-        self.running = [(last.new_zeros(len(pack) * pre), last.new_ones(len(pack) * pre)) for pre in pres]
-        self.activations = [LayerActivation(pack, place, pre, device, dtype) for place, pre in enumerate(pres)]
-        self.parameters()  # those of activations begin to ask for gradients
-        # leaves of their own in the shapes that convolutions read: else autograd would copy gradients from shape to shape
-        self._kernels = [
-            w.detach().view(-1, layer.inputs, KERNEL, KERNEL).requires_grad_()
-            for w, layer in zip(self.weights, sizes.layers, strict=False)
-        ]
-        self._shifts = [b.detach().view(-1).requires_grad_() for b in self.biases[:-1]]
+    def __init__(self, plan: PackPlan, data: DeviceData) -> None:
+        super().__init__(plan, data)
+        pack, sizes = plan.pack, plan.sizes
+        self.image, self.on_gpu = data.shape.image, data.device.startswith("cuda")
+        maker = WeightMaker(pack, data.device, data.dtype)
+        self.norms: list[Norm] = []
+        # leaves in the shapes that convolutions read: else autograd would copy gradients from shape to shape
+        self._kernels: list[Tensor] = []
+        self._shifts: list[Tensor] = []
+        self._leaves: dict[Parameter, Tensor] = {}
+        for place, layer in enumerate(sizes.layers):
+            drawn, shift = maker.hidden(Fans(layer.inputs, layer.pre, layer.kernel))
+            w, b = self.own(drawn, "weight", place), self.own(shift, "bias", place)
+            self._leaves[w] = drawn.detach().view(-1, layer.inputs, KERNEL, KERNEL).requires_grad_()
+            self._leaves[b] = shift.detach().view(-1).requires_grad_()
+            self._kernels.append(self._leaves[w])
+            self._shifts.append(self._leaves[b])
+            if plan.spec.norm != "none":
+                self.norms.append(Norm(plan.spec.norm, len(pack), layer.pre, data.device, data.dtype))
+                self.own(self.norms[-1].scale, "scale", place)
+        self.last = self.own(maker.draw(Fans(sizes.last_inputs, sizes.outputs)), "weight", self.depth).tensor
+        self.last_bias = self.own(self.last.new_zeros(len(pack), sizes.outputs, 1), "bias", self.depth).tensor
+        self._make_activations(data)
         self._starting = False
-        if self.norm == "batch":  # running statistics start as those of the first batch of the probe set
+        if plan.spec.norm == "batch":  # running statistics begin as those of the probe set's first batch
             self._starting = True
-            self.forward(data.probe_x[: pack.shared.batch_size].unsqueeze(0), graph=False)
+            self.forward(data.probe_x[: plan.spec.batch_size].unsqueeze(0), backward=False)
             self._starting = False
 
+    def _leaf(self, p: Parameter) -> Tensor:
+        return self._leaves.get(p, p.tensor)
+
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
-        groups, batch, _ = x_GBI.shape
+        batch = x_GBI.shape[1]
         # what nothing reads later is freed at once, which keeps the rest in the cache
-        measured, penalised = step is None, bool(self.pack.shared.activation_l1)
+        measured, penalised = step is None, bool(self.plan.spec.activation_l1)
         alone = not (measured or penalised or self.dropout)
-        h = block = self._as_images(x_GBI)
-        for place, layer in enumerate(self.sizes.layers):
-            w, bias = self._kernels[place], self._shifts[place]
-            fused = bias if self.norm == "none" else None
-            z = F.conv2d(h, w, fused, padding=KERNEL // 2, groups=groups if place == 0 else self.networks)
-            if self.norm != "none":
-                z = self._normalised(z, place, step) + bias.view(1, -1, 1, 1)
+        h = block = x_GBI
+        for place, layer in enumerate(self.plan.sizes.layers):
+            bias = self._shifts[place]
+            z = self._convolved(h, place, None if self.norms else bias)
+            if self.norms:
+                norm = self.norms[place]
+                mode = "start" if self._starting else "eval" if step is None else "train"
+                z = _Normalised.apply(z, norm.scale, bias, norm, mode)
             if layer.block_end:
                 z = z + block
             # the largest of φ(z) is φ of the largest z: a quarter of the work, where nobody looks at the rest
@@ -80,49 +92,100 @@ class StackedCNN(GraphNetworks):
             if place == 0 or layer.block_end:
                 block = h
         h_RIB = h.reshape(batch, self.networks, -1).permute(1, 2, 0)
-        return torch.baddbmm(self.biases[-1], self.weights[-1], h_RIB)
+        return product(self.last, h_RIB, self.last_bias)
 
-    def _leaves(self) -> list[Tensor]:
-        own = super()._leaves()
-        own[: self.depth] = self._kernels
-        own[self.depth + 1 : 2 * self.depth + 1] = self._shifts
-        return own
+    def _convolved(self, h: Tensor, place: int, bias: Tensor | None) -> Tensor:
+        """[B, R·O, H, W] of what layer ``place`` reads: [B, R·I, H, W], or the inputs [G, B, I]."""
+        if place:
+            inputs, groups = [h], self.networks
+        else:  # a convolution per group of networks: the library's grouped ones round differently
+            inputs, groups = [self._as_images(x_BI) for x_BI in h.unbind(0)], 1
+        stacks = self._stacks(inputs[0], place)
+        if not stacks:
+            each = self.networks // len(inputs)
+            inputs = [part for one in inputs for part in (one.chunk(each, 1) if place else [one] * each)]
+            groups = 1
+        kernels = self._kernels[place].chunk(len(inputs))
+        biases = [None] * len(inputs) if bias is None else bias.chunk(len(inputs))
+        found = [
+            F.conv2d(_dense(one), w, b, padding=KERNEL // 2, groups=groups)
+            for one, w, b in zip(inputs, kernels, biases, strict=True)
+        ]
+        if not stacks:
+            found = [_DenseGradient.apply(one) for one in found]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
 
-    def _as_images(self, x_GBI: Tensor) -> Tensor:
-        """[B, G·channels, H, W] in channels_last memory, the groups' examples side by side."""
+    def _stacks(self, h: Tensor, place: int) -> bool:
+        """Whether several networks' convolutions in one call give each the same bits as its own would."""
+        if self.on_gpu:
+            return True
+        enough = self.plan.sizes.layers[place].pre >= LEAST_CHANNELS and min(h.shape[2:]) >= LEAST_SIDE
+        return enough and len(h) > 1 and h.dtype == torch.float32
+
+    def _as_images(self, x_BI: Tensor) -> Tensor:
+        """[B, channels, H, W] in channels_last memory."""
         assert self.image is not None
-        height, width, channels = self.image
-        x = x_GBI.view(*x_GBI.shape[:2], height, width, channels).permute(1, 0, 4, 2, 3).flatten(1, 2)
-        x = x.contiguous(memory_format=torch.channels_last)
-        if x.shape[1] > 1:
-            return x
-        # an image of one channel has both layouts; strides that only channels_last has make torch keep to it
-        return x.as_strided(x.shape, (height * width, 1, width, 1))
+        return x_BI.view(-1, *self.image).permute(0, 3, 1, 2)
 
     def _activated(self, z: Tensor, place: int) -> Tensor:
         if self.activations[place].any_layout:
             return self.activations[place].differentiable(z)
         batch, _, height, width = z.shape
-        z_SKUBHW = z.view(batch, self.seeds, -1, self.sizes.layers[place].pre, height, width).permute(1, 2, 3, 0, 4, 5)
+        z_SKUBHW = z.view(batch, self.seeds, -1, self.plan.sizes.layers[place].pre, height, width).permute(1, 2, 3, 0, 4, 5)
         h = self.activations[place].differentiable(z_SKUBHW)
         return h.permute(3, 0, 1, 2, 4, 5).reshape(batch, -1, height, width)
 
-    def _normalised(self, a: Tensor, place: int, step: int | None) -> Tensor:
-        scale = self.scales[place]
-        if self.norm == "batch":
-            training = step is not None or self._starting
-            momentum = 1.0 if self._starting else MOMENTUM
-            mean, variance = self.running[place]
-            return F.batch_norm(a, mean, variance, scale.view(-1), None, training, momentum, EPS)
-        a_BRUHW = a.view(len(a), self.networks, -1, *a.shape[2:])
-        variance, mean = torch.var_mean(a_BRUHW, (2, 3, 4), correction=0, keepdim=True)
-        normal = (a_BRUHW - mean) * (variance + EPS).rsqrt()
-        return (normal * scale.view(1, *scale.shape[:2], 1, 1)).view(a.shape)
-
     def _by_unit(self, tensors: list[Tensor]) -> Tensor:
-        (t,) = tensors
-        return t.view(len(t), self.networks, -1, *t.shape[2:]).permute(1, 2, 0, 3, 4).flatten(2)
+        return _by_network(tensors[0], self.networks).flatten(2)
 
     def _penalty(self, h: Tensor, strength_R: Tensor) -> Tensor:
         each = strength_R.view(-1, 1).expand(-1, h.shape[1] // self.networks).reshape(1, -1, 1, 1)
         return torch.sign(h) * each
+
+
+def _dense(h: Tensor) -> Tensor:
+    """[B, channels, H, W] in channels_last memory."""
+    h = h.contiguous(memory_format=torch.channels_last)
+    if h.shape[1] > 1:
+        return h
+    # an image of one channel has both layouts; strides that only channels_last has make torch keep to it
+    return h.as_strided(h.shape, (h.shape[2] * h.shape[3], 1, h.shape[3], 1))
+
+
+class _DenseGradient(torch.autograd.Function):
+    """Gradients of a network's convolution in memory of their own, as they are if it is alone."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> Tensor:
+        return _dense(d)
+
+
+def _by_network(t: Tensor, networks: int) -> Tensor:
+    """[B, R·U, H, W] as [R, U, B, P], contiguous: sums over examples and positions then have one order."""
+    return t.view(len(t), networks, -1, *t.shape[2:]).permute(1, 2, 0, 3, 4).flatten(3).contiguous()
+
+
+def _as_image(t_RUBP: Tensor, like: Tensor) -> Tensor:
+    """[R, U, B, P] as [B, R·U, H, W] in the memory order of ``like``."""
+    by_example = t_RUBP.permute(2, 0, 1, 3).reshape(like.shape)
+    return torch.empty_like(like).copy_(by_example)
+
+
+class _Normalised(torch.autograd.Function):
+    """A normalised and shifted convolution, [B, R·U, H, W]; scale and shift are [R, U, 1] and [R·U]."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, scale: Tensor, shift: Tensor, norm: Norm, mode: str) -> Tensor:
+        ctx.norm = norm
+        out_RUBP = norm.forward(_by_network(a, len(scale)), mode) + shift.view(*scale.shape[:2], 1, 1)
+        return _as_image(out_RUBP, a)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        d_RUBP = _by_network(d, len(ctx.norm.scale))
+        da_RUBP, of_scale = ctx.norm.backward(d_RUBP)
+        return _as_image(da_RUBP, d), of_scale, d_RUBP.sum((2, 3)).flatten(), None, None

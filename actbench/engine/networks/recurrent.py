@@ -9,33 +9,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from actbench.plan.architecture import Architecture
 from actbench.engine.device_data import DeviceData
-from actbench.science.inits import Fans
-from actbench.engine.networks.layer_activation import LayerActivation
-from actbench.engine.networks.by_autograd import GraphNetworks
+from actbench.engine.networks.aligned import product
+from actbench.engine.networks.by_autograd import AutogradNetworks
+from actbench.engine.networks.layer_activation import differentiable
 from actbench.engine.networks.weights import WeightMaker
-from actbench.study.spec import Pack
+from actbench.plan.pack_plan import PackPlan
+from actbench.science.inits import Fans
 
 
-class _Recurrent(GraphNetworks):
+class _Recurrent(AutogradNetworks):
     """What both have in common: input weights [R, O, I], recurrent weights [R, O, U] and biases [R, O, 1] per layer."""
 
-    def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
-        device, dtype = data.device, data.dtype
-        super().__init__(pack, sizes, device, dtype)
-        self.seeds, self.steps = len(pack.seeds), sizes.layers[0].positions
-        maker = WeightMaker(pack, device, dtype)
-        self.weights, self.recurrent, self.biases = [], [], []
+    def __init__(self, plan: PackPlan, data: DeviceData) -> None:
+        super().__init__(plan, data)
+        pack, sizes = plan.pack, plan.sizes
+        self.steps = sizes.layers[0].positions
+        maker = WeightMaker(pack, data.device, data.dtype)
+        self.inward: list[Tensor] = []
+        self.recurrent: list[Tensor] = []
+        self.biases: list[Tensor] = []
         for place, layer in enumerate(sizes.layers):
             w, b = maker.hidden(Fans(layer.inputs, layer.pre), blocks=layer.gates)
-            self.weights.append(self._own(w, place))
             back = maker.draw(Fans(layer.units, layer.pre), blocks=layer.gates, recurrent=True)
-            self.recurrent.append(self._own(back, place))
-            self.biases.append(self._own(self._first_biases(b, layer.pre)))
-        last = maker.draw(Fans(sizes.last_inputs, sizes.outputs))
-        self.weights.append(self._own(last, self.depth))
-        self.biases.append(self._own(last.new_zeros(len(pack), sizes.outputs, 1)))
+            self.inward.append(self.own(w, "weight", place).tensor)
+            self.recurrent.append(self.own(back, "weight", place).tensor)
+            self.biases.append(self.own(self._first_biases(b, layer.pre), "bias", place).tensor)
+        self.last = self.own(maker.draw(Fans(sizes.last_inputs, sizes.outputs)), "weight", self.depth).tensor
+        self.last_bias = self.own(self.last.new_zeros(len(pack), sizes.outputs, 1), "bias", self.depth).tensor
 
     def _first_biases(self, b_RO1: Tensor, units: int) -> Tensor:
         return b_RO1
@@ -43,17 +44,21 @@ class _Recurrent(GraphNetworks):
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
         groups, batch, _ = x_GBI.shape
         x_GTBI = x_GBI.view(groups, batch, self.steps, -1).transpose(1, 2)
-        first = self.weights[0]
-        shared = first.view(groups, -1, first.shape[2])
-        a = torch.bmm(shared, x_GTBI.reshape(groups, self.steps * batch, -1).transpose(1, 2))
+        x_GIN = x_GTBI.reshape(groups, self.steps * batch, -1).transpose(1, 2)
+        first = self.inward[0]
+        if self.plan.shares_products:
+            a = torch.bmm(first.view(groups, -1, first.shape[2]), x_GIN)
+        else:
+            each = self.networks // groups
+            a = product(first, x_GIN.repeat_interleave(each, 0))
         for layer in range(self.depth):
             if layer:
-                a = torch.bmm(self.weights[layer], torch.cat(self.h[-1], 2))
-            a_ROTB = a.view(self.networks, -1, self.steps, batch) + self.biases[layer].unsqueeze(-1)
+                a = product(self.inward[layer], torch.cat(self.h[-1], 2))
+            a_ROTB = a.reshape(self.networks, -1, self.steps, batch) + self.biases[layer].unsqueeze(-1)
             self.z.append([])
             self.h.append([])
             self._walk(a_ROTB, layer)
-        return torch.baddbmm(self.biases[-1], self.weights[-1], self.h[-1][-1])
+        return product(self.last, self.h[-1][-1], self.last_bias)
 
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         """One layer through time, from what its inputs give it at every step; fills its ``z`` and ``h``."""
@@ -66,18 +71,15 @@ class _Recurrent(GraphNetworks):
 class StackedRNN(_Recurrent):
     """h_t = φ(W·x_t + V·h_(t−1) + b), with h_0 = 0."""
 
-    def __init__(self, pack: Pack, sizes: Architecture, data: DeviceData) -> None:
-        super().__init__(pack, sizes, data)
-        self.activations = [
-            LayerActivation(pack, place, layer.pre, data.device, data.dtype) for place, layer in enumerate(sizes.layers)
-        ]
-        self.parameters()  # those of activations begin to ask for gradients
+    def __init__(self, plan: PackPlan, data: DeviceData) -> None:
+        super().__init__(plan, data)
+        self._make_activations(data)
 
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         h = None
         for a in a_ROTB.unbind(2):
-            z = a if h is None else torch.baddbmm(a, self.recurrent[layer], h)
-            h_SKUB = self.activations[layer].differentiable(z.view(self.seeds, -1, *z.shape[1:]))
+            z = a if h is None else product(self.recurrent[layer], h, a)
+            h_SKUB = self.activations[layer].differentiable(z.unflatten(0, (self.seeds, -1)))
             h = h_SKUB.reshape(len(z), *h_SKUB.shape[2:])
             self.z[layer].append(z)
             self.h[layer].append(h)
@@ -93,10 +95,10 @@ class StackedLSTM(_Recurrent):
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         h = cell = None
         for a in a_ROTB.unbind(2):
-            gates = a if h is None else torch.baddbmm(a, self.recurrent[layer], h)
+            gates = a if h is None else product(self.recurrent[layer], h, a)
             i, f, g, o = gates.chunk(4, 1)
-            new = torch.sigmoid(i) * torch.tanh(g)
-            cell = new if cell is None else torch.sigmoid(f) * cell + new
-            h = torch.sigmoid(o) * torch.tanh(cell)
+            new = differentiable("sigmoid", i) * differentiable("tanh", g)
+            cell = new if cell is None else differentiable("sigmoid", f) * cell + new
+            h = differentiable("sigmoid", o) * differentiable("tanh", cell)
             self.z[layer].append(cell)
             self.h[layer].append(h)

@@ -1,67 +1,70 @@
 """What stands between a layer's product and its outputs besides the activation: normalisation and dropout.
 
-Shapes: R networks, U units (or pre-activations), N values of a unit (examples, and positions), S seeds.
+Shapes: R networks, U units (or pre-activations), B examples, P positions of an example (1 of a perceptron), S seeds.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from actbench.base.rng import stream
-from actbench.study.spec import Pack
+from actbench.plan.pack import Pack
 
 EPS = 1e-5
 MOMENTUM = 0.1  # of running statistics, as torch.nn.BatchNorm's
 
 
 class Norm:
-    """Batch or layer normalisation of a perceptron's layer, with its derivative. The shift is the layer's bias.
+    """Batch or layer normalisation of a layer's pre-activations, with its derivative. The shift is the layer's bias.
 
-    As torch.nn.BatchNorm1d and LayerNorm, with one difference: running statistics start as those of the first batch of
-    the probe set, not as (0, 1), so that what is measured at initialisation is normalised, too.
+    As torch.nn.BatchNorm1d, BatchNorm2d, LayerNorm and, of a convolution, GroupNorm of one group, with one difference:
+    running statistics begin as those of the first batch of the probe set, not as (0, 1), so that what is measured at
+    initialisation is normalised, too.
 
     Attributes:
         scale: [R, U, 1], trained.
-        running: batch normalisation's mean and variance for evaluations, [R, U, 1] each.
+        running: batch normalisation's mean and variance for evaluations, [R, U, 1, 1] each.
     """
 
-    def __init__(self, kind: str, networks: int, units: int, device: Any, dtype: torch.dtype) -> None:
+    def __init__(self, kind: str, networks: int, units: int, device: str, dtype: torch.dtype) -> None:
         self.kind = kind
+        self.dims = (2, 3) if kind == "batch" else (1, 3)
         self.scale = torch.ones(networks, units, 1, device=device, dtype=dtype)
-        self.running = (torch.zeros_like(self.scale), torch.ones_like(self.scale))
+        zeros = torch.zeros(networks, units, 1, 1, device=device, dtype=dtype)
+        self.running = (zeros, torch.ones_like(zeros))
 
-    def forward(self, a_RUN: Tensor, mode: str) -> Tensor:
-        """The scaled, not yet shifted values; mode is ``train``, ``eval`` or ``start`` (running statistics start here)."""
-        dim = -1 if self.kind == "batch" else 1
+    def forward(self, a_RUBP: Tensor, mode: str) -> Tensor:
+        """The scaled, not yet shifted values.
+
+        Args:
+            a_RUBP: contiguous.
+            mode: ``train``, ``eval`` or ``start`` (running statistics begin here).
+        """
         self._fixed = self.kind == "batch" and mode == "eval"
         if self._fixed:
             mean, variance = self.running
         else:
-            variance, mean = torch.var_mean(a_RUN, dim, correction=0, keepdim=True)
+            variance, mean = torch.var_mean(a_RUBP, self.dims, correction=0, keepdim=True)
             if self.kind == "batch":
-                count = a_RUN.shape[-1]
+                count = a_RUBP.shape[2] * a_RUBP.shape[3]
                 momentum = 1.0 if mode == "start" else MOMENTUM
                 self.running[0].lerp_(mean, momentum)
                 self.running[1].lerp_(variance * (count / max(count - 1, 1)), momentum)
         self._inverse = (variance + EPS).rsqrt()
-        self._normal = (a_RUN - mean).mul_(self._inverse)
-        return self._normal * self.scale
+        self._normal = (a_RUBP - mean).mul_(self._inverse)
+        return self._normal * self.scale.detach().unsqueeze(-1)
 
-    def backward(self, delta_RUN: Tensor) -> tuple[Tensor, Tensor]:
-        """(∂loss/∂a, ∂loss/∂scale summed over examples) from ∂loss/∂(output) of the last forward."""
-        product = delta_RUN * self._normal
-        in_scale = product.sum(-1, keepdim=True)
-        inner = delta_RUN * self.scale
+    def backward(self, delta_RUBP: Tensor) -> tuple[Tensor, Tensor]:
+        """(∂loss/∂a, ∂loss/∂scale [R, U, 1]) from ∂loss/∂(output) of the last forward, contiguous."""
+        of_scale = (delta_RUBP * self._normal).sum((2, 3)).unsqueeze(-1)
+        inner = delta_RUBP * self.scale.detach().unsqueeze(-1)
         if not self._fixed:
-            dim = -1 if self.kind == "batch" else 1
-            mean = inner.mean(dim, keepdim=True)
-            along = (inner * self._normal).mean(dim, keepdim=True)
+            mean = inner.mean(self.dims, keepdim=True)
+            along = (inner * self._normal).mean(self.dims, keepdim=True)
             inner = inner - mean - self._normal * along
-        return inner * self._inverse, in_scale
+        return inner * self._inverse, of_scale
 
 
 class Dropout:
@@ -71,7 +74,7 @@ class Dropout:
     65536·(1 − dropout).
     """
 
-    def __init__(self, pack: Pack, device: Any, dtype: torch.dtype) -> None:
+    def __init__(self, pack: Pack, device: str, dtype: torch.dtype) -> None:
         self.pack, self.device, self.dtype = pack, device, dtype
         keep = torch.tensor([1 - spec.dropout for spec in pack.specs], dtype=torch.float64)
         self._limit_R = (keep * 65536).round().to(torch.int32).to(device)

@@ -10,10 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actbench.science.inits import INITS, Fans
-from actbench.engine.networks.layer_activation import gain_of
+from actbench.base.errors import UserError
 from actbench.base.rng import stream
-from actbench.study.spec import Pack, RunSpec
+from actbench.engine.networks.layer_activation import activation_settings
+from actbench.engine.user_activations import make_user_activation
+from actbench.plan.pack import Pack
+from actbench.science.activations import gain, gain_of_values, is_dotted
+from actbench.science.inits import INITS, Fans
+from actbench.study.spec import RunSpec
 
 
 class WeightMaker:
@@ -34,37 +38,36 @@ class WeightMaker:
 
     def _draw(self, fans: Fans, blocks: int, recurrent: bool, *, hidden: bool) -> tuple[Tensor, Tensor]:
         rows, columns = blocks * fans.outputs, fans.fan_in
-        noise_SOI = torch.stack([torch.from_numpy(g.standard_normal((rows, columns))) for g in self._noise])
         kinds = [_kind_of_init(spec, recurrent) for spec in self.pack.variants]
-        seeds = len(self._noise)
-        w_SKOI = torch.empty(seeds, len(kinds), rows, columns, device=self.device, dtype=self.dtype)
-        b_SKO = torch.zeros(seeds, len(kinds), rows, device=self.device, dtype=self.dtype)
-        more_SO3 = None
-        if hidden and any(INITS[name].adjust for name, *_ in kinds):
-            more_SO3 = torch.stack([torch.from_numpy(g.standard_normal((rows, 3))) for g in self._more])
-        for kind in dict.fromkeys(kinds):
-            name, init_gain, gain = kind
-            of_kind = [k for k, other in enumerate(kinds) if other == kind]
-            each = noise_SOI.view(seeds * blocks, fans.outputs, columns)
-            w_SOI = INITS[name].weights(each, fans, gain).reshape(noise_SOI.shape)
-            adjust = INITS[name].adjust
-            if adjust is not None and more_SO3 is not None:
-                w_SOI, b_SO = adjust(w_SOI, more_SO3)
-                b_SKO[:, of_kind] = b_SO.to(b_SKO).unsqueeze(1)
-            w_SKOI[:, of_kind] = (w_SOI * init_gain).to(w_SKOI).unsqueeze(1)
+        adjusts = hidden and any(INITS[name].adjust for name, *_ in kinds)
+        w_SKOI = torch.empty(len(self._noise), len(kinds), rows, columns, device=self.device, dtype=self.dtype)
+        b_SKO = torch.zeros(len(self._noise), len(kinds), rows, device=self.device, dtype=self.dtype)
+        for s, (generator, further) in enumerate(zip(self._noise, self._more, strict=True)):
+            # seed by seed: functions of several seeds at once could round by how many there are
+            noise_OI = torch.from_numpy(generator.standard_normal((rows, columns)))
+            more_O3 = torch.from_numpy(further.standard_normal((rows, 3))) if adjusts else None
+            for kind in dict.fromkeys(kinds):
+                name, init_gain, gain = kind
+                of_kind = [k for k, other in enumerate(kinds) if other == kind]
+                w_OI = INITS[name].weights(noise_OI.view(blocks, fans.outputs, columns), fans, gain).reshape(rows, columns)
+                adjust = INITS[name].adjust
+                if adjust is not None and more_O3 is not None:
+                    (w_OI,), (b_O,) = adjust(w_OI.unsqueeze(0), more_O3.unsqueeze(0))
+                    b_SKO[s, of_kind] = b_O.to(b_SKO)
+                w_SKOI[s, of_kind] = (w_OI * init_gain).to(w_SKOI)
         start = torch.tensor([s.bias for s in self.pack.specs], device=self.device, dtype=self.dtype).view(-1, 1, 1)
         return w_SKOI.view(-1, rows, columns), b_SKO.view(-1, rows, 1) + start
 
 
 def _kind_of_init(spec: RunSpec, recurrent: bool) -> tuple[str, float, float]:
     name = spec.recurrent_init if recurrent and spec.recurrent_init else spec.init
-    return name, spec.init_gain, gain_of(spec) if INITS[name].wants_gain else 1.0
+    return name, spec.init_gain, _gain_of(spec) if INITS[name].wants_gain else 1.0
 
 
-def gain_of(spec: RunSpec) -> float:
+def _gain_of(spec: RunSpec) -> float:
     """The init gain of a network's activation (a user's own as it is when made)."""
     if not is_dotted(spec.activation):
-        return table_gain(spec.activation, activation_settings(spec))
+        return gain(spec.activation, activation_settings(spec))
     z = torch.linspace(-12, 12, 24001, dtype=torch.float64)
     activation = make_user_activation(spec.activation)
     if isinstance(activation, torch.nn.Module):
