@@ -11,6 +11,7 @@ import torch
 from actbench.data.datasets import Data, load_dataset
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks import make_networks
+from actbench.engine.networks.protocol import Networks
 from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
@@ -20,6 +21,17 @@ from actbench.plan.pack_plan import plan_pack
 from actbench.plan.packing import make_packs
 from actbench.study.load import normalise
 from actbench.study.spec import RunSpec
+
+
+class Start:
+    """The starting weights of stacked networks, layer by layer."""
+
+    def __init__(self, networks: Networks) -> None:
+        weights = [[p.tensor for p in networks.weights(layer)] for layer in range(networks.depth + 1)]
+        self.weights = [first for first, *_ in weights]
+        self.recurrent = [second for _, *more in weights for second in more]
+        self.biases = [p.tensor for p in networks.parameters if p.role == "bias"]
+        self.depth = networks.depth
 
 
 def make_spec(**settings) -> RunSpec:
@@ -53,14 +65,14 @@ def one_pack(specs, data: Data):
     return packs[0]
 
 
-def starting_networks(spec, features: int, classes: int = 10):
-    """One network as it starts, for inputs of so many features."""
+def starting_weights(spec, features: int, classes: int = 10) -> Start:
+    """The weights and biases of one network as it starts, for inputs of so many features."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((4, features)).astype(np.float32), np.arange(4) % classes
     image = (3, features // 3, 1) if features % 3 == 0 else None
     data = Data(spec.dataset, x, y, x, y, classes, image)
     plan = plan_pack(Pack((spec,), (spec.seed,)), data.shape)
-    return make_networks(plan, DeviceData(data, plan, "cpu"))
+    return Start(make_networks(plan, DeviceData(data, plan, "cpu")))
 
 
 def device_data(data: Data, spec) -> DeviceData:

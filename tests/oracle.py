@@ -16,6 +16,7 @@ from actbench.plan.architecture import architecture
 from actbench.plan.pack import Pack
 from actbench.plan.pack_plan import plan_pack
 from actbench.study.spec import RunSpec
+from tests.conftest import Start
 
 
 class Lambda(nn.Module):
@@ -235,18 +236,6 @@ def whole(data: DeviceData) -> DeviceData:
     same = copy.copy(data)
     same.merged = None
     return same
-
-
-class Start:
-    """The starting weights of one stacked network, layer by layer."""
-
-    def __init__(self, networks) -> None:
-        self.depth = networks.depth
-        of_role = lambda role: [p for p in networks.parameters if p.role == role]  # noqa: E731
-        weights = [[p.tensor for p in of_role("weight") if p.layer == layer] for layer in range(self.depth + 1)]
-        self.weights = [first for first, *_ in weights]
-        self.recurrent = [second for _, *more in weights for second in more]
-        self.biases = [p.tensor for p in of_role("bias")]
 
 
 ROLES = ("weight", "bias", "scale", "slope")

@@ -122,11 +122,11 @@ def test_options_of_every_command_are_pinned():
 
 
 def test_readme_names_everything():
-    from actbench.plan.architecture import MODELS
     from actbench.data.datasets import DATASETS
-    from actbench.study.spec import SETTINGS
-    from actbench.study.load import study_names
+    from actbench.plan.architecture import MODELS
     from actbench.results.columns import COLUMNS
+    from actbench.study.load import study_names
+    from actbench.study.spec import SETTINGS
 
     text = (PACKAGE.parent / "README.md").read_text()
     names = {*SETTINGS, *MODELS, *study_names(), *COLUMNS["runs"], *COLUMNS["layers"]} - {"single"}

@@ -214,7 +214,10 @@ def test_rows_alone_equal_rows_in_any_company(kind, dtype):
         pytest.skip("float32 alone is rounded to it")
     names = ("relu",) if common["model"] == "lstm" else [name.format(width=common["width"]) for name in COMPANY]
     specs = dict.fromkeys(
-        make_spec(**common, activation=name, seed=seed, lr=lr) for name in names for seed in (0, 5, 6) for lr in (0.01, 0.05, 1e30)
+        make_spec(**common, activation=name, seed=seed, lr=lr)
+        for name in names
+        for seed in (0, 5, 6)
+        for lr in (0.01, 0.05, 1e30)
     )
     data = device_data(images, next(iter(specs)))
     (pack,) = [Pack(tuple(sorted(specs, key=lambda spec: spec.seed)), (0, 5, 6))]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actbench.data.datasets import load_dataset, verify
 from actbench.base.errors import UserError
+from actbench.data.datasets import load_dataset, verify
 
 
 def save(path, **changes):

@@ -18,8 +18,8 @@ import pytest
 import scipy.io
 import torchvision.datasets as vision
 
-from actbench.data.datasets import load_dataset
 from actbench.base.errors import UserError
+from actbench.data.datasets import load_dataset
 
 RNG = np.random.default_rng(0)
 

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from actbench.engine.evaluation import Evaluator, asymptotes_of
 from actbench.plan.architecture import MODELS
-from actbench.engine.device_data import DeviceData
-from actbench.engine.evaluation import Evaluator
-from actbench.science.metrics import METRICS, NETWORK_METRICS, LayerStats
-from actbench.engine.networks.layer_activation import asymptotes_of
-from actbench.plan.costs import make_packs
+from actbench.plan.packing import make_packs
 from actbench.results.columns import COLUMNS
-from actbench.engine.train import train
+from actbench.science.layer_stats import LayerStats
+from actbench.science.metrics import METRICS, NETWORK_METRICS
 from tests import oracle
-from tests.conftest import make_spec, one_pack, small_data, small_images
+from tests.conftest import device_data, make_spec, one_pack, small_data, small_images, trained
 
 ACTIVATIONS = ("relu", "tanh", "hard_tanh", "gelu", "dark_relu", "hard_sigmoid")
 
@@ -93,8 +91,8 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
 
 def assert_metrics(specs, data_set, names=()) -> list:
     """Every metric of every evaluation equals its brute-force count; returns the pack's evaluations."""
-    pack, data = one_pack(specs, data_set), DeviceData(data_set, specs[0], "cpu")
-    measured = train(pack, data)
+    pack, data = one_pack(specs, data_set), device_data(data_set, specs[0])
+    measured = trained(pack, data)
     seen: set[str] = set()
     for r, spec in enumerate(pack.specs):
         steps, before, born, at_step, weights = oracle.train_steps(spec, data, spec.epochs), None, None, [], None
@@ -130,7 +128,7 @@ COMMON = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype=
 def test_every_metric_equals_brute_force(chunk, fixed, monkeypatch):
     """At initialisation and after training, on a probe set that is part of the data; some units are dead and revive."""
     if chunk:
-        monkeypatch.setattr(Evaluator, "_chunk", lambda self: chunk)
+        monkeypatch.setattr("actbench.plan.pack_plan.evaluation_chunk", lambda *settings: chunk)
     specs = [make_spec(**COMMON, lr=0.3, bias=-0.9, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
     evaluations = assert_metrics(specs, small_data(fixed=fixed))
     fractions = np.stack([e.network["dead_fraction"] for e in evaluations])
@@ -225,7 +223,7 @@ def test_accuracy_of_ties_is_that_of_argmax():
     """A network whose outputs are all equal answers class 0, not every class at once."""
     data = small_data(60)
     spec = make_spec(dataset="small", depth=2, width=3, init="zeros", epochs=0, probe_size=60)
-    measured = train(one_pack([spec], data), DeviceData(data, spec, "cpu"))
+    measured = trained(one_pack([spec], data), device_data(data, spec))
     assert measured.evaluations[0].network["test_accuracy"][0] == (data.y_test == 0).mean()
 
 

@@ -10,20 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from actbench.plan.architecture import MODELS, architecture
-from actbench.engine.device_data import DeviceData
 from actbench.base.errors import UserError
 from actbench.engine.evaluation import Evaluation
 from actbench.engine.networks import make_networks
+from actbench.plan.architecture import MODELS, architecture
 from actbench.plan.costs import networks_per_pack, pack_bytes
-from actbench.results.frames import load
-from actbench.run.loop import Options, run_study
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import plan_pack
 from actbench.plan.schedule import evaluation_steps, lr_factor
-from actbench.study.spec import Pack
-from actbench.results.columns import epochs_to
-from actbench.engine.train import train
+from actbench.results.frames import load
+from actbench.results.rows import epochs_to
+from actbench.run.loop import Options, run_study
 from tests import oracle
-from tests.conftest import make_spec, one_pack, small_images
+from tests.conftest import device_data, make_spec, one_pack, small_images, trained
 
 TOLD = [*({"model": model} for model in MODELS), {"norm": "batch"}, {"model": "cnn", "norm": "layer"}, {"activation": "prelu"},
         {"activation": "maxout", "pieces": 3}, {"activation": "crelu"}, {"hidden": "7-3"}]  # fmt: skip
@@ -33,10 +32,10 @@ TOLD = [*({"model": model} for model in MODELS), {"norm": "batch"}, {"model": "c
 def test_parameters_are_those_of_torch(told):
     images = small_images()
     spec = make_spec(**{"dataset": "small", "depth": 3, "width": 5, "epochs": 0, "probe_size": 10, **told})
-    data = DeviceData(images, spec, "cpu")
+    data = device_data(images, spec)
     net = oracle.network(spec, data)
     count = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    assert train(one_pack([spec], images), data).parameters[0] == count
+    assert trained(one_pack([spec], images), data).parameters[0] == count
     assert architecture(spec, images.shape).parameters(spec) == count
 
 
@@ -56,19 +55,19 @@ def test_recurrent_networks_equal_torchs_own():
     images = small_images(8)
     for model, make in (("rnn", nn.RNN), ("lstm", nn.LSTM)):
         spec = make_spec(dataset="small", model=model, activation="tanh", depth=2, width=5, dtype="float64", bias=0.3)
-        data = DeviceData(images, spec, "cpu")
-        mine = make_networks(Pack((spec,), (0,)), data)
+        data = device_data(images, spec)
+        mine = make_networks(plan_pack(Pack((spec,), (0,)), images.shape), data)
         whole = make(10, 5, num_layers=2, batch_first=True, dtype=torch.float64)
         with torch.no_grad():
             for layer in range(2):
-                getattr(whole, f"weight_ih_l{layer}").copy_(mine.weights[layer][0])
+                getattr(whole, f"weight_ih_l{layer}").copy_(mine.inward[layer][0])
                 getattr(whole, f"weight_hh_l{layer}").copy_(mine.recurrent[layer][0])
                 getattr(whole, f"bias_ih_l{layer}").copy_(mine.biases[layer][0, :, 0])
                 getattr(whole, f"bias_hh_l{layer}").zero_()
             x = data.scale(data.test_x)
             steps, _ = whole(x.view(8, 6, 10))
-            out = mine.forward(x.unsqueeze(0), graph=False)
-            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.weights[-1][0].T + mine.biases[-1][0, :, 0])
+            out = mine.forward(x.unsqueeze(0), backward=False)
+            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last[0].T + mine.last_bias[0, :, 0])
             for step in range(6):
                 torch.testing.assert_close(mine.h[-1][step][0].T, steps[:, step])
 

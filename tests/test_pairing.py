@@ -7,18 +7,17 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from actbench.engine.device_data import DeviceData
-from actbench.plan.costs import Shape, make_packs
 from actbench.base.rng import PURPOSES, stream
-from actbench.engine.train import train
-from tests.conftest import make_spec, one_pack, starting_networks
+from actbench.data.datasets import Shape
+from actbench.plan.packing import make_packs
+from tests.conftest import device_data, make_spec, one_pack, starting_weights, trained
 
 SHAPE = dict(dataset="small", depth=3, width=5, dtype="float64", batch_size=16, epochs=2, probe_size=30)
 
 
 def weights(**settings):
     spec = make_spec(**SHAPE, **settings)
-    return [w[0] for w in starting_networks(spec, 6, 3).weights]
+    return [w[0] for w in starting_weights(spec, 6, 3).weights]
 
 
 def test_inits_of_one_seed_share_their_noise():
@@ -43,7 +42,7 @@ def test_weights_do_not_depend_on_activation_rate_depth_or_bias():
 
 
 def test_batches_depend_on_seed_and_epoch_alone(small):
-    data = DeviceData(small, make_spec(**SHAPE), "cpu")
+    data = device_data(small, make_spec(**SHAPE))
     together, alone = data.order((5, 9), 2), data.order((9,), 2)
     assert torch.equal(together[1], alone[0]) and not torch.equal(together[0], together[1])
     assert not torch.equal(alone, data.order((9,), 1))
@@ -52,19 +51,19 @@ def test_batches_depend_on_seed_and_epoch_alone(small):
 
 def test_float32_and_float64_networks_are_paired():
     spec = make_spec(**{**SHAPE, "dtype": "float32"}, seed=3)
-    single = starting_networks(spec, 6, 3).weights[0][0]
+    single = starting_weights(spec, 6, 3).weights[0][0]
     assert torch.equal(single, weights(seed=3)[0].float())
 
 
 def test_global_random_state_is_neither_read_nor_touched(small):
     spec = make_spec(**SHAPE, activation="prelu")
-    pack, data = one_pack([spec], small), DeviceData(small, spec, "cpu")
+    pack, data = one_pack([spec], small), device_data(small, spec)
     torch.manual_seed(0)
     np.random.seed(0)
-    before, first = torch.get_rng_state(), train(pack, data)
+    before, first = torch.get_rng_state(), trained(pack, data)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(1)
-    second = train(pack, data)
+    second = trained(pack, data)
     for one, other in zip(first.evaluations, second.evaluations, strict=True):
         for name, values in one.network.items():
             np.testing.assert_array_equal(values, other.network[name])

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from actbench.engine.device_data import DeviceData
 from actbench.base.errors import UserError
 from actbench.engine.networks.rounding import rounded
-from actbench.plan.costs import matrix_products
+from actbench.plan.pack_plan import plan_pack
 from actbench.study.spec import ROUNDED
-from actbench.engine.train import Trainer
 from tests import oracle
-from tests.conftest import make_spec, one_pack, small_data
+from tests.conftest import device_data, make_spec, make_trainer, one_pack, small_data
 
 
 def numbers():
@@ -65,20 +63,21 @@ class RoundedLinear(nn.Module):
         return RoundedProduct.apply(x, self.weight, self.bits) + self.bias
 
 
-def trained(dtype, optimizer):
+def both(dtype, optimizer):
     """The parameters of two networks after three steps, and what plain torch makes of them with the same rounding."""
-    data = small_data(fixed=20)
+    data = small_data(fixed=36)
     settings = dict(dataset="small", depth=3, width=16, batch_size=16, epochs=1, activation="tanh", optimizer=optimizer, lr=0.05)
     specs = [make_spec(**settings, dtype=dtype, seed=s) for s in (0, 1)]
-    pack, on_device = one_pack(specs, data), DeviceData(data, specs[0], "cpu")
-    with torch.no_grad():
-        trainer = Trainer(pack, on_device)
-    starts = [[p.detach().clone() for p in oracle.parameters_of(trainer.networks, r, 1)] for r in range(2)]
+    pack, on_device = one_pack(specs, data), device_data(data, specs[0])
+    trainer = make_trainer(pack, on_device)
+    whole = [oracle.network(spec, on_device).tensors()[0].detach().clone() for spec in pack.specs]
+    own = lambda r: [p.detach().clone() for p in oracle.parameters_of(trainer.networks, r, 1, on_device, whole[r])]  # noqa: E731
+    starts = [own(r) for r in range(2)]
     order = on_device.order(pack.seeds, 1)
     for index in order.split(16, dim=1):
         with torch.no_grad():
-            trainer.train_step(*on_device.batch(index))
-    mine = [torch.cat([p.detach().reshape(-1) for p in oracle.parameters_of(trainer.networks, r, 1)]) for r in range(2)]
+            trainer.step(index)
+    mine = [torch.cat([p.reshape(-1) for p in own(r)]) for r in range(2)]
     theirs, x_train = [], oracle.inputs(on_device, specs[0])
     for r in range(2):
         half = len(starts[r]) // 2
@@ -102,7 +101,7 @@ def trained(dtype, optimizer):
 def test_networks_train_as_plain_torch_does_with_rounded_products(optimizer):
     mine = {}
     for dtype in ("float32", "tf32", "bfloat16"):
-        mine[dtype], theirs = trained(dtype, optimizer)
+        mine[dtype], theirs = both(dtype, optimizer)
         error = (mine[dtype] - theirs).norm()
         effect = (mine[dtype] - mine["float32"]).norm()
         assert error < 1e-5 * theirs.norm() if dtype == "float32" else error < 0.05 * effect
@@ -118,4 +117,4 @@ def test_only_where_products_are_written_by_hand():
 def test_on_a_gpu_tensor_cores_are_allowed():
     data = small_data()
     for dtype, kind in (("float32", "plain"), ("tf32", "tf32"), ("bfloat16", "tf32")):
-        assert matrix_products(one_pack([make_spec(dataset="small", dtype=dtype)], data), data.shape, "cuda:0") == kind
+        assert plan_pack(one_pack([make_spec(dataset="small", dtype=dtype)], data), data.shape, "cuda:0").products == kind

@@ -9,12 +9,11 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from actbench.data.datasets import Shape
+from actbench.plan.packing import make_packs
 from actbench.science.activations import ACTIVATIONS, gain
-from actbench.engine.device_data import DeviceData
 from actbench.science.inits import INITS
-from actbench.plan.costs import Shape, make_packs
-from actbench.engine.train import train
-from tests.conftest import make_spec, one_pack, starting_networks
+from tests.conftest import device_data, make_spec, make_trainer, one_pack, starting_weights, trained
 
 
 def measure(specs, data):
@@ -22,7 +21,7 @@ def measure(specs, data):
     shape = Shape(data.x_train.shape[1], data.classes, len(data.x_train), len(data.x_test), 4)
     found = {}
     for pack in make_packs(specs, {spec.dataset: shape for spec in specs}):
-        (evaluation,) = train(pack, DeviceData(data, pack.shared, "cpu")).evaluations
+        (evaluation,) = trained(pack, device_data(data, pack.shared)).evaluations
         for r, spec in enumerate(pack.specs):
             found[spec] = ({k: v[r] for k, v in evaluation.network.items()}, {k: v[r] for k, v in evaluation.layers.items()})
     return found
@@ -132,16 +131,17 @@ def test_a4_orthogonal_weights_keep_norms(gaussian):
     spec = make_spec(
         dataset="gaussian", epochs=0, depth=6, width=64, activation="identity", init="orthogonal", probe_size=50, dtype="float64"
     )
-    net = starting_networks(spec, 784)
-    net.forward(DeviceData(gaussian, spec, "cpu").probe_x.unsqueeze(0))
-    norms = [h.norm(dim=1) for h in net.h]
+    data = device_data(gaussian, spec)
+    networks = make_trainer(one_pack([spec], gaussian), data).networks
+    networks.forward(data.probe_x.unsqueeze(0))
+    norms = [layer.h.norm(dim=1) for layer in networks.layers[:-1]]
     for after in norms[1:]:
         torch.testing.assert_close(after, norms[0])
 
 
 def test_a4_grad_norm_is_the_root_of_the_sum_of_squares(small):
     spec = make_spec(dataset="small", depth=4, width=5, epochs=1, probe_size=20)
-    for evaluation in train(one_pack([spec], small), DeviceData(small, spec, "cpu")).evaluations:
+    for evaluation in trained(one_pack([spec], small), device_data(small, spec)).evaluations:
         assert evaluation.network["grad_norm"][0] == pytest.approx(np.sqrt((evaluation.layers["grad_norm"][0] ** 2).sum()))
 
 
@@ -160,7 +160,7 @@ VARIANCES = {
 @pytest.mark.parametrize("gained", [1.0, 0.5])
 def test_variance_of_every_init(init, gained):
     spec = make_spec(init=init, init_gain=gained, depth=2, width=300)
-    net = starting_networks(spec, 500)
+    net = starting_weights(spec, 500)
     for layer, (fan_in, fan_out) in enumerate([(500, 300), (300, 300)]):
         wanted = VARIANCES[init](fan_in, fan_out) * gained**2
         assert float(net.weights[layer].var()) == pytest.approx(wanted, rel=0.03, abs=1e-12)
@@ -170,7 +170,7 @@ def test_variance_of_every_init(init, gained):
 
 def test_identity_init_is_the_identity_on_square_layers():
     spec = make_spec(init="identity", depth=3, width=20)
-    net = starting_networks(spec, 30)
+    net = starting_weights(spec, 30)
     assert torch.equal(net.weights[1][0], torch.eye(20)) and torch.equal(net.weights[2][0], torch.eye(20))
     assert float(net.weights[0].std()) == pytest.approx(30**-0.5, rel=0.1)
 
@@ -179,7 +179,7 @@ def test_identity_and_delta_orthogonal_of_convolutions():
     """At the centre of the kernel a matrix, elsewhere 0."""
     common = dict(model="cnn", depth=3, width=8)
     for init in ("identity", "delta_orthogonal"):
-        net = starting_networks(make_spec(**common, init=init, activation="identity"), 36)
+        net = starting_weights(make_spec(**common, init=init, activation="identity"), 36)
         kernel = net.weights[1][0].detach().view(8, 8, 3, 3).double()
         centre, kernel[:, :, 1, 1] = kernel[:, :, 1, 1].clone(), 0
         assert not kernel.any()
@@ -188,15 +188,15 @@ def test_identity_and_delta_orthogonal_of_convolutions():
 
 
 def test_fans_of_convolutions_count_positions():
-    net = starting_networks(make_spec(model="cnn", depth=2, width=64, init="he_normal"), 36)
+    net = starting_weights(make_spec(model="cnn", depth=2, width=64, init="he_normal"), 36)
     assert float(net.weights[1].detach().var()) == pytest.approx(2 / (9 * 64), rel=0.03)
-    net = starting_networks(make_spec(model="cnn", depth=2, width=64, init="xavier_normal"), 36)
+    net = starting_weights(make_spec(model="cnn", depth=2, width=64, init="xavier_normal"), 36)
     assert float(net.weights[1].detach().var()) == pytest.approx(2 / (9 * 128), rel=0.03)
 
 
 def test_random_asymmetric_initialisation():
     """Lu et al. 2019: of each hidden unit's weights and bias, one random entry is Beta(2, 1), the others N(0, 0.6007²/n)."""
-    net = starting_networks(make_spec(init="asymmetric", depth=2, width=2000, bias=0.0), 50)
+    net = starting_weights(make_spec(init="asymmetric", depth=2, width=2000, bias=0.0), 50)
     both = torch.cat([net.weights[0][0], net.biases[0][0]], 1)  # [2000, 51]
     std = 0.6007 / 50**0.5
     limit = 5.5 * std  # beyond any normal draw

@@ -101,7 +101,7 @@ class DeviceData:
         """(x − shift)·factor in the networks' precision; of merged inputs their length."""
         scaled = x.to(self.dtype, copy=True).sub_(self._shift).mul_(self._factor)
         if self.merged is not None and self.merged.length:
-            scaled[..., -1] = self.merged.length
+            scaled[..., -1].fill_(self.merged.length)
         return scaled
 
     def order(self, seeds: tuple[int, ...], epoch: int) -> Tensor:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from actbench.base import machine
 from actbench.data.datasets import load_dataset
+from actbench.launch.dispatch import Workers
 from actbench.plan.costs import make_packs, step_flop
 from actbench.study.spec import RunSpec
-from actbench.launch.dispatch import Workers
 from tests.benchmarks.grid import few_to_measure, specs_of, stacked_seconds
 from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from actbench.plan import costs as plan
 from actbench.data.datasets import Data
 from actbench.engine.device_data import DeviceData
-from actbench.plan.costs import make_packs
-from actbench.study.spec import RunSpec
-from actbench.study.load import normalise
 from actbench.engine.train import Trainer
+from actbench.plan import costs as plan
+from actbench.plan.costs import make_packs
+from actbench.study.load import normalise
+from actbench.study.spec import RunSpec
 from tests import oracle
 
 SHAPES = [  # width, depth, side, channels, batch, model

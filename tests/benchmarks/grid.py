@@ -20,10 +20,10 @@ import numpy as np
 
 from actbench.base import machine
 from actbench.data.datasets import Data, load_dataset
+from actbench.launch.dispatch import Workers
 from actbench.launch.events import Finished
 from actbench.plan.costs import make_packs, step_flop
 from actbench.study.spec import Pack, RunSpec
-from actbench.launch.dispatch import Workers
 from tests.benchmarks.tables import measured_on, write_csv, write_markdown
 
 BATCH = 100

@@ -15,12 +15,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from actbench.plan.architecture import MODELS
 from actbench.engine.device_data import DeviceData
-from actbench.engine.recorded_steps import WARM_UPS, can_be_recorded
+from actbench.engine.recorded_steps import WARM_UPS
+from actbench.engine.trainer import Trainer
+from actbench.plan.architecture import MODELS
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import plan_pack
 from actbench.science.optimizers import OPTIMIZERS
-from actbench.engine.train import Trainer, train
-from tests.conftest import make_spec, one_pack, small_data, small_images
+from tests.conftest import device_data, make_spec, one_pack, small_data, small_images, trained
 
 # what asks the device for a value, or brings one from the CPU
 WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "lift_fresh", "lift_fresh_copy", "masked_select", "unique")
@@ -81,8 +83,8 @@ class CpuRecorder:
 SGD = {name: {"optimizer": name} for name in OPTIMIZERS}
 MORE = {
     **{f"model {name}": {"model": name} for name in MODELS},
-    "fixed inputs": {"fixed": 20},
-    "fixed inputs, momentum": {"fixed": 20, "momentum": 0.9, "nesterov": True},
+    "fixed inputs": {"fixed": 36},
+    "fixed inputs, momentum": {"fixed": 36, "momentum": 0.9, "nesterov": True},
     "cosine": {"lr_schedule": "cosine"},
     "step, adam": {"lr_schedule": "step", "optimizer": "adam"},
     "penalties": {"weight_l1": 0.01, "activation_l1": 0.01, "weight_decay": 0.01},
@@ -111,8 +113,8 @@ def both(settings, recorder=None):
         for s in (0, 1)
     ]
     pack, recorder = one_pack(specs, data), recorder or CpuRecorder()
-    plain = train(pack, DeviceData(data, specs[0], "cpu"))
-    recorded = train(pack, DeviceData(data, specs[0], "cpu"), recorder=recorder)
+    plain = trained(pack, device_data(data, specs[0]))
+    recorded = trained(pack, device_data(data, specs[0]), recorder=recorder)
     return plain, recorded, recorder
 
 
@@ -170,8 +172,9 @@ def test_a_trainer_is_gone_when_its_training_is(monkeypatch):
 
 
 def test_a_users_own_activation_is_not_recorded():
-    assert not can_be_recorded(make_spec(activation="torch.nn.ReLU"))
-    assert can_be_recorded(make_spec(activation="relu"))
+    shape = small_data().shape
+    assert not plan_pack(Pack((make_spec(activation="torch.nn.ReLU"),), (0,)), shape).can_be_recorded
+    assert plan_pack(Pack((make_spec(activation="relu"),), (0,)), shape).can_be_recorded
 
 
 def test_the_recorder_finds_what_waits_for_a_value():
@@ -191,7 +194,7 @@ def test_cuda_graphs_train_as_the_cpu_does():
         for s in (0, 1)
     ]
     pack = one_pack(specs, data)
-    cpu, gpu = (train(pack, DeviceData(data, specs[0], device)) for device in ("cpu", "cuda"))
+    cpu, gpu = (trained(pack, DeviceData(data, specs[0], device)) for device in ("cpu", "cuda"))
     for one, other in zip(cpu.evaluations, gpu.evaluations, strict=True):
         for name in one.network:
             np.testing.assert_allclose(other.network[name], one.network[name], rtol=1e-6, atol=1e-9, err_msg=name)
