@@ -86,7 +86,6 @@ def pack_of(networks, **settings):
         ({"width": 256, "depth": 4}, True),
         ({"width": 2, "depth": 1}, True),  # the first layer's 784 inputs
         ({"width": 2, "depth": 2, "model": "cnn"}, False),  # the output layer alone
-        ({"width": 64, "depth": 2, "model": "rnn"}, True),
     ],
 )
 def test_products_are_large_by_the_arithmetic_of_a_full_pack(settings, large):

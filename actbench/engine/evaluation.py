@@ -123,7 +123,7 @@ class Evaluator:
             out_RCB = networks.forward(x_1BI, observer=observer)
             chunk_loss, chunk_right, delta_RCB = self.loss.measure(out_RCB, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
-            networks.backward(x_1BI, delta_RCB, gradients, observer=observer)
+            networks.backward(delta_RCB, gradients, observer=observer)
             gradients.add = True  # what the next chunks give
         for layer, stats in enumerate(observer.layers):
             weights = [p.tensor for p in networks.weights(layer)]

@@ -42,19 +42,18 @@ class StackedOptimizer:
         values = [getattr(spec, setting) for spec in self._plan.pack.specs]
         return torch.tensor(values, device=self._device, dtype=self._dtype).view(-1, 1, 1)
 
-    def update(self, x_SBI: Tensor, delta_RCB: Tensor, factor: Any, t: Any) -> None:
-        """Updates every parameter.
+    def update(self, delta_RCB: Tensor, factor: Any, t: Any) -> None:
+        """Updates every parameter from the last forward pass.
 
         Args:
-            x_SBI: what the networks have read in their last forward pass.
-            delta_RCB: ∂loss_i/∂output, whose memory it takes.
+            delta_RCB: ∂loss_i/∂output of it, whose memory is overwritten.
             factor: what the learning rate is multiplied by.
             t: which step this is, from 1.
         """
-        lr, share = self._lr * factor, 1 / x_SBI.shape[1]
+        lr, share = self._lr * factor, 1 / delta_RCB.shape[2]
         scale = lr * -share if self._plan.plain_sgd else share
         penalty = None if self._activation_l1 is None else self._activation_l1 * scale
-        self._networks.backward(x_SBI, delta_RCB.mul_(scale), self._gradients, penalty_R=penalty)
+        self._networks.backward(delta_RCB.mul_(scale), self._gradients, penalty_R=penalty)
         if self._plan.plain_sgd:
             return
         if self._weight_l1 is not None:

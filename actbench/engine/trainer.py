@@ -102,7 +102,7 @@ class Trainer:
         total_R = delta_RCB.sum((1, 2))
         self.finite_R &= total_R - total_R == 0  # the softmax of anything not finite is NaN
         self._finite_steps_R += self.finite_R
-        self.optimizer.update(read_SBI, delta_RCB, factor, t)
+        self.optimizer.update(delta_RCB, factor, t)
 
     def finish_steps(self) -> None:
         """Waits until the device has done what it was given: a GPU works behind the CPU's back."""

@@ -70,13 +70,7 @@ class AutogradNetworks(Networks):
         return p.tensor
 
     def backward(
-        self,
-        x_GBI: Tensor,
-        delta_RCB: Tensor,
-        gradients: Gradients,
-        *,
-        penalty_R: Tensor | None = None,
-        observer: Observer | None = None,
+        self, delta_RCB: Tensor, gradients: Gradients, *, penalty_R: Tensor | None = None, observer: Observer | None = None
     ) -> None:
         """See ``Networks``."""
         leaves = [self._leaf(p) for p in self.parameters]
@@ -94,7 +88,7 @@ class AutogradNetworks(Networks):
             for layer in reversed(range(self.depth)):
                 count = len(self.z[layer])
                 rest, mine = rest[:-count], rest[-count:]
-                observer.backward(layer, self._by_unit(mine), x_GBI.shape[1])
+                observer.backward(layer, self._by_unit(mine), delta_RCB.shape[2])
 
     def _penalty(self, h: Tensor, strength_R: Tensor) -> Tensor:
         return penalty_gradient(h, strength_R)

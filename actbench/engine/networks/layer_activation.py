@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,53 +27,26 @@ def activation_settings(spec: RunSpec) -> tuple[tuple[str, float], ...]:
     return tuple((name, getattr(spec, name)) for name in sorted(settings_of(spec.activation)))
 
 
-class Part(Protocol):
-    """One activation, for the networks of a slice.
+class LayerActivation:
+    """What a hidden layer applies to z.
 
     Attributes:
-        slopes: its trained parameters, [S, k, …].
+        slopes: per trained tensor, the variants it is of (a slice of K) and the tensor [S, k, …].
         keeps_z: whether ``backward`` reads z, which then must stay as it was.
         in_place: whether h can take the memory of z.
         increasing: whether h never falls as z rises.
         any_layout: whether it is one elementwise function without parameters, which takes z of any shape.
     """
 
-    slopes: list[Tensor]
-    keeps_z: bool
-    in_place: bool
-    increasing: bool
-    any_layout: bool
-
-    def forward(self, z: Tensor, *, in_place: bool = False) -> Tensor:
-        """h of z, [S, k, W, B]."""
-        ...
-
-    def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(∂loss/∂z, the gradients of ``slopes``) of the last forward, in the memory of ∂loss/∂h where it can."""
-        ...
-
-    def differentiable(self, z: Tensor) -> Tensor:
-        """h of z, [S, k, W, …], for autograd."""
-        ...
-
-
-class LayerActivation:
-    """What a hidden layer applies to z.
-
-    Attributes:
-        slopes: per trained tensor, the variants it is of (a slice of K) and the tensor [S, k, …].
-        keeps_z, in_place, increasing, any_layout: as those of its parts, of all of them together.
-    """
-
     def __init__(self, pack: Pack, layer: int, width: int, device: str, dtype: torch.dtype) -> None:
         self.seeds, self.variants = len(pack.seeds), len(pack.variants)
-        self.parts: list[tuple[slice, Part]] = []
+        self.parts: list[tuple[slice, _TablePart | _UserPart]] = []
         start = 0
         for stop in range(1, self.variants + 1):
             if stop < self.variants and _same_activation(pack.variants[start], pack.variants[stop]):
                 continue
             specs = [spec for s in range(self.seeds) for spec in pack.specs[s * self.variants + start : s * self.variants + stop]]
-            make = _UserPart if is_dotted(specs[0].activation) else _TablePart
+            make: Any = _UserPart if is_dotted(specs[0].activation) else _TablePart
             self.parts.append((slice(start, stop), make(specs, self.seeds, layer, width, device, dtype)))
             start = stop
         self.slopes = [(part, p) for part, one in self.parts for p in one.slopes]
@@ -135,7 +108,7 @@ def _tanh(z: Tensor, into: Tensor | None = None) -> Tensor:
 
 
 class _TablePart:
-    """An entry of the table; trained settings are [S, k, W, 1]."""
+    """An entry of the table for the networks of a slice, z being [S, k, W, B]; trained settings are [S, k, W, 1]."""
 
     def __init__(self, specs: list[RunSpec], seeds: int, layer: int, width: int, device: str, dtype: torch.dtype) -> None:
         name = specs[0].activation

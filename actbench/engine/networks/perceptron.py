@@ -65,13 +65,7 @@ class StackedPerceptrons(Networks):
         return x
 
     def backward(
-        self,
-        x_GBI: Tensor,
-        delta_RCB: Tensor,
-        gradients: Gradients,
-        *,
-        penalty_R: Tensor | None = None,
-        observer: Observer | None = None,
+        self, delta_RCB: Tensor, gradients: Gradients, *, penalty_R: Tensor | None = None, observer: Observer | None = None
     ) -> None:
         """See ``Networks``."""
         d = delta_RCB

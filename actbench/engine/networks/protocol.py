@@ -128,13 +128,7 @@ class Networks:
         raise NotImplementedError
 
     def backward(
-        self,
-        x_GBI: Tensor,
-        delta_RCB: Tensor,
-        gradients: Gradients,
-        *,
-        penalty_R: Tensor | None = None,
-        observer: Observer | None = None,
+        self, delta_RCB: Tensor, gradients: Gradients, *, penalty_R: Tensor | None = None, observer: Observer | None = None
     ) -> None:
         """Gradients, summed over examples, of the last forward pass, from δ of its outputs, whose memory it may take.
 
