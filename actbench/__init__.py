@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actbench.base.errors import UserError
     from actbench.results.frames import Results, load
-    from actbench.run.loop import Options, Outcome, run_study
+    from actbench.run.loop import run_study
+    from actbench.run.options import Options, Outcome
 
 __all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study"]
 
-_HOMES = {"load": "results", "Results": "results", "run_study": "run", "Options": "run", "Outcome": "run", "UserError": "errors"}
+_HOMES = {
+    "load": "results.frames", "Results": "results.frames", "run_study": "run.loop", "Options": "run.options",
+    "Outcome": "run.options", "UserError": "base.errors",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

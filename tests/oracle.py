@@ -276,16 +276,16 @@ def inputs(data: DeviceData, spec: RunSpec, split: str = "train") -> torch.Tenso
 
 
 def optimizer(spec: RunSpec, net: nn.Module) -> torch.optim.Optimizer:
-    told = {"lr": spec.lr, "weight_decay": spec.weight_decay}
+    common = {"lr": spec.lr, "weight_decay": spec.weight_decay}
     trained = [p for p in net.parameters() if p.requires_grad]
     if spec.optimizer == "sgd":
-        return torch.optim.SGD(trained, **told, momentum=spec.momentum, nesterov=bool(spec.nesterov))
+        return torch.optim.SGD(trained, **common, momentum=spec.momentum, nesterov=bool(spec.nesterov))
     if spec.optimizer == "adam":
-        return torch.optim.Adam(trained, **told)
+        return torch.optim.Adam(trained, **common)
     if spec.optimizer == "adamw":
-        return torch.optim.AdamW(trained, **told)
+        return torch.optim.AdamW(trained, **common)
     if spec.optimizer == "rmsprop":
-        return torch.optim.RMSprop(trained, **told, momentum=spec.momentum)
+        return torch.optim.RMSprop(trained, **common, momentum=spec.momentum)
     raise KeyError(f"the oracle has no optimizer for {spec.optimizer}: add it here")
 
 

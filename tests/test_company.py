@@ -118,11 +118,11 @@ TIPS = {
 @pytest.mark.parametrize("tip", TIPS)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_with_every_tip(model, tip):
-    told = {"model": model, **MODELS[model], **TIPS[tip]}
-    if told["model"] in ("rnn", "lstm"):
-        told = {name: value for name, value in told.items() if name not in ("norm", "dropout")}
-    changed = {name: value / 2 for name, value in told.items() if isinstance(value, float)}
-    common = {**COMMON, "width": 4, "lr": 0.05, "recurrent_init": "orthogonal", **told}
+    settings = {"model": model, **MODELS[model], **TIPS[tip]}
+    if settings["model"] in ("rnn", "lstm"):
+        settings = {name: value for name, value in settings.items() if name not in ("norm", "dropout")}
+    changed = {name: value / 2 for name, value in settings.items() if isinstance(value, float)}
+    common = {**COMMON, "width": 4, "lr": 0.05, "recurrent_init": "orthogonal", **settings}
     specs = [make_spec(**{**common, **more}, activation=name, seed=seed)
              for name in ("relu", "prelu", "tanh") for more in ({}, changed) for seed in (3, 7)]  # fmt: skip
     images = small_images(24)

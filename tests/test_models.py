@@ -24,14 +24,14 @@ from actbench.run.loop import Options, run_study
 from tests import oracle
 from tests.conftest import device_data, make_spec, one_pack, small_images, trained
 
-TOLD = [*({"model": model} for model in MODELS), {"norm": "batch"}, {"model": "cnn", "norm": "layer"}, {"activation": "prelu"},
+EVERY_KIND = [*({"model": model} for model in MODELS), {"norm": "batch"}, {"model": "cnn", "norm": "layer"}, {"activation": "prelu"},
         {"activation": "maxout", "pieces": 3}, {"activation": "crelu"}, {"hidden": "7-3"}]  # fmt: skip
 
 
-@pytest.mark.parametrize("told", TOLD, ids=str)
-def test_parameters_are_those_of_torch(told):
+@pytest.mark.parametrize("settings", EVERY_KIND, ids=str)
+def test_parameters_are_those_of_torch(settings):
     images = small_images()
-    spec = make_spec(**{"dataset": "small", "depth": 3, "width": 5, "epochs": 0, "probe_size": 10, **told})
+    spec = make_spec(**{"dataset": "small", "depth": 3, "width": 5, "epochs": 0, "probe_size": 10, **settings})
     data = device_data(images, spec)
     net = oracle.network(spec, data)
     count = sum(p.numel() for p in net.parameters() if p.requires_grad)
@@ -73,8 +73,8 @@ def test_recurrent_networks_equal_torchs_own():
 
 
 def test_poolings_spread_over_the_depth(mnist):
-    def pooled(**told):
-        return [layer.pooled for layer in architecture(make_spec(**told), mnist.shape).layers]
+    def pooled(**settings):
+        return [layer.pooled for layer in architecture(make_spec(**settings), mnist.shape).layers]
 
     assert pooled(model="cnn", depth=4) == [False, True, True, True]
     assert sum(pooled(model="cnn", depth=30)) == 3 and pooled(model="cnn", depth=1) == [True]
@@ -122,11 +122,11 @@ def test_tables_between_epochs(tmp_path):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_packs_memory_is_bounded_before_it_starts(model, mnist):
-    for told in ({}, {"width": 512, "depth": 2}, {"batch_size": 5000}, {"sequence": "pixels"}, {"optimizer": "adam"}):
-        spec = make_spec(model=model, **told)
+    for settings in ({}, {"width": 512, "depth": 2}, {"batch_size": 5000}, {"sequence": "pixels"}, {"optimizer": "adam"}):
+        spec = make_spec(model=model, **settings)
         count = networks_per_pack(spec, mnist.shape)
-        pack = Pack(tuple(make_spec(model=model, **told, lr=0.01 + k / 1000) for k in range(count)), (0,))
-        assert count == 1 or pack_bytes(pack, mnist.shape) < 1.5 * 2**30, (model, told, count)
+        pack = Pack(tuple(make_spec(model=model, **settings, lr=0.01 + k / 1000) for k in range(count)), (0,))
+        assert count == 1 or pack_bytes(pack, mnist.shape) < 1.5 * 2**30, (model, settings, count)
 
 
 def test_a_train_size_that_the_data_do_not_have_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Matrix products of rounded factors: TensorFloat-32 and bfloat16, told apart from float32 and from each other."""
+"""Matrix products of rounded factors: TensorFloat-32 and bfloat16, which differ from float32 and from each other."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 from actbench.base.errors import UserError
 from actbench.results.frames import load
 from actbench.run.loop import Options, run_study
-from actbench.study import load_study, study_names
+from actbench.study.load import load_study, study_names
 from actbench.study.spec import SETTINGS, RunSpec
 from tests.conftest import make_spec
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from actbench.base.control_groups import cores_allowed, memory_allowed
 from actbench.base.errors import UserError, unknown
 from actbench.base.paths import PACKAGE
 
@@ -23,25 +25,21 @@ def import_torch() -> Any:
         import torch
 
         return torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # not there, or a library that it needs is not
         raise UserError(f"torch cannot be imported ({error}); install it: pip install torch torchvision") from error
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those it may run on, or the time it is allowed if that is less."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(here, cores_allowed())))
 
 
 def available_memory() -> float:
-    """Bytes that may still be taken: of the machine, or of the container's limit if that is less."""
+    """Bytes that may still be taken: of the machine, or of the limits of a container or batch job if that is less."""
     import psutil
 
-    available = float(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # control groups, version 2; no limit reads "max"
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        available = min(available, limit - used)
-    return max(available, 0.0)
+    return max(0.0, min(float(psutil.virtual_memory().available), memory_allowed()))
 
 
 def process_memory() -> float:
@@ -68,7 +66,7 @@ def find_device(name: str) -> str:
 
 
 def is_cpu(name: str) -> bool:
-    """Whether a device's name means the CPU, as far as can be told without torch."""
+    """Whether a device's name means the CPU, as far as is known without torch."""
     return name == "cpu" or (name == "auto" and not _has_cuda_driver())
 
 
@@ -129,3 +127,15 @@ def user_modules_importable() -> None:
         raise UserError("the working folder has been deleted; change to another") from None
     if "" not in sys.path and here not in sys.path:
         sys.path.append(here)  # last, so that nothing there hides an installed package
+
+
+def open_missing_streams() -> None:
+    """Opens the null device in place of a standard stream that this process was started without.
+
+    Else the next file or pipe that is opened takes its number, and what is printed goes there.
+    """
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one

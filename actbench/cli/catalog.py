@@ -1,20 +1,20 @@
-"""What `list` and `show` know: every entry of every table, in words. Never imports torch but to draw a curve."""
+"""The lines that `list` and `show` print, for every entry of every table. Imports torch only to draw curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from actbench.science.activations import ACTIVATIONS, is_dotted
-from actbench.plan.architecture import MODELS
-from actbench.data.datasets import DATASETS
 from actbench.base.errors import UserError, unknown
+from actbench.cli.plot import braille_plot
+from actbench.data.datasets import DATASETS
+from actbench.plan.architecture import MODELS
+from actbench.science.activations import ACTIVATIONS, is_dotted
 from actbench.science.inits import INITS
 from actbench.science.metrics import METRICS, OF_NETWORK
 from actbench.science.optimizers import OPTIMIZERS
-from actbench.cli.plot import braille_plot
+from actbench.study.load import load_study, study_names
 from actbench.study.spec import SETTINGS
-from actbench.study import load_study, study_names
 
 
 def _studies() -> dict[str, str]:
@@ -22,7 +22,7 @@ def _studies() -> dict[str, str]:
 
 
 def first_comment(path: Path) -> str:
-    """A study's first comment line: what it asks and how long it takes."""
+    """A study's first comment line: its question, and how long it takes."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
@@ -30,8 +30,8 @@ def first_comment(path: Path) -> str:
 def setting_line(name: str) -> str:
     """One setting: its meaning and default."""
     default = SETTINGS[name].default
-    told = "default null: of its own, or none" if default is None else f"default {default}"
-    return f"{SETTINGS[name].metadata['help']} ({told})"
+    shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
+    return f"{SETTINGS[name].metadata['help']} ({shown})"
 
 
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
@@ -42,7 +42,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "optimizers": lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()},
     "metrics": lambda: {
         **{name: m.summary for name, m in METRICS.items()},
-        **{name: told for name, (told, _) in OF_NETWORK.items()},
+        **{name: summary for name, (summary, _) in OF_NETWORK.items()},
     },
     "studies": _studies,
     "settings": lambda: {name: setting_line(name) for name in SETTINGS},
@@ -50,7 +50,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def entries(kind: str) -> dict[str, str]:
-    """name → one line, of one kind; UserError for a kind that is not there."""
+    """name → one line, for one kind; UserError for an unknown kind."""
     if kind not in KINDS:
         singular = [known for known in KINDS if kind in (known.rstrip("s"), known[:-3] + "y")]
         if not singular:
@@ -60,8 +60,8 @@ def entries(kind: str) -> dict[str, str]:
 
 
 def describe(name: str) -> list[str]:
-    """Everything about one entry, as lines; an entry that several kinds have is told for each."""
-    parts = [lines for kind, tell in _TELLERS.items() if name in KINDS[kind]() for lines in [[*tell(name), ""]]]
+    """Everything about an entry, as lines; for each kind that has one of this name."""
+    parts = [[*describe_one(name), ""] for kind, describe_one in _DESCRIPTIONS.items() if name in KINDS[kind]()]
     if not parts and is_dotted(name):
         parts = [_own_activation(name)]
     if not parts:
@@ -83,14 +83,14 @@ def _activation(name: str) -> list[str]:
     if entry.units is None:
         return [*lines, *_curves(lambda z: entry.forward(z, **entry.settings))]
     pre, out = entry.units(**entry.settings)
-    return [*lines, f"  {pre} pre-activations and {out} outputs per unit of width: its curve is not one of a single z"]
+    return [*lines, f"  {pre} pre-activations and {out} outputs per unit of width, so there is no curve over a single z"]
 
 
 def _own_activation(name: str) -> list[str]:
     from actbench.base.machine import user_modules_importable
 
     user_modules_importable()
-    from actbench.engine.networks.layer_activation import make_user_activation
+    from actbench.engine.user_activations import make_user_activation
 
     activation = make_user_activation(name)
     return [f"activation {name} (your own)", *_curves(lambda z: activation(z.view(-1, 1)).view(-1)), ""]
@@ -104,7 +104,7 @@ def _curves(forward: Callable) -> list[str]:
     try:
         h = forward(z)
         (slope,) = torch.autograd.grad(h.sum(), z)
-    except (Exception, SystemExit, GeneratorExit) as error:  # a user's own code
+    except (Exception, SystemExit, GeneratorExit) as error:  # from the user's own code
         raise UserError(f"the activation cannot be drawn ({type(error).__name__}: {error})") from error
     x, curve, derivative = z.tolist(), h.tolist(), slope.tolist()
     return ["", "  h(z)", *braille_plot(x, curve), "", "  h′(z)", *braille_plot(x, derivative)]
@@ -112,8 +112,8 @@ def _curves(forward: Callable) -> list[str]:
 
 def _init(name: str) -> list[str]:
     entry = INITS[name]
-    asks = "asks for the activation's gain" if entry.wants_gain else "the same whatever the activation"
-    gain = f"  gain    {asks}; init_gain multiplies it"
+    use = "uses the activation's gain" if entry.wants_gain else "the same for every activation"
+    gain = f"  gain    {use}; init_gain multiplies it"
     return [f"init {name}", f"  weights {entry.formula}", gain, f"  source  {entry.source}"]
 
 
@@ -142,7 +142,7 @@ def _study(name: str) -> list[str]:
     return [f"study {name}: {networks:,} networks", *(f"  {line}" for line in path.read_text(encoding="utf-8").splitlines())]
 
 
-_TELLERS: dict[str, Callable[[str], list[str]]] = {
+_DESCRIPTIONS: dict[str, Callable[[str], list[str]]] = {
     "activations": _activation,
     "inits": _init,
     "models": lambda name: [f"model {name}", f"  {MODELS[name]}"],

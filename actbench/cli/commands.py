@@ -15,11 +15,15 @@ from typing import Annotated
 import typer
 
 from actbench.base.errors import UserError
+from actbench.base.machine import open_missing_streams
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Which activation dies at which depth, init, bias and learning rate? Trains hundreds of networks at once and says.",
+    help="Do units die with this activation, and at which depth, init, bias and learning rate? "
+         "Trains hundreds of networks at once and reports it.",
 )  # fmt: skip
 
 
@@ -72,23 +76,24 @@ def run(
     actbench run
     actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
     """
-    from actbench.launch.local import start_early
-
-    started = [] if dry_run else start_early(device, workers)  # before anything that takes its time to import
-    from actbench.run import loop as runner
-    from actbench.cli.run_view import outcome_json, print_forecast, run_with_display
+    from actbench.run.launching import torch_ahead
+    from actbench.run.options import Options
 
     study, overrides = _split(words or [])
     command = " ".join(["actbench", *map(_quoted, sys.argv[1:])])
-    options = runner.Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
-        started=started, command=command,
+    options = Options(
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, command=command,
         on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip
     if dry_run:
+        from actbench.cli.run_view import print_forecast
+
         print_forecast(study, overrides, options, as_json=as_json)
         return
-    outcome = run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
+    with torch_ahead(options):  # before the rest is imported, which takes its time
+        from actbench.cli.run_view import outcome_json, run_with_display
+
+        outcome = run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
     if as_json:
         import json
 
@@ -136,10 +141,10 @@ def report(
     actbench report results/default --by activation,lr --baseline relu
     """
     from actbench.base.errors import unknown
+    from actbench.cli.run_view import make_console
     from actbench.report.render import FORMATS, render
     from actbench.report.stats import dead_grid, ranking
     from actbench.results.frames import load
-    from actbench.cli.run_view import make_console
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -228,7 +233,8 @@ def data(
                 raise
             print(f"{name:<14} not in {data_dir or default_data_dir()}; fetch it with: actbench data {name}")
             continue
-        sizes = f"{len(found.x_train):,} + {len(found.x_test):,} examples, {found.x_train.shape[1]:,} features, {found.classes} classes"
+        shape = found.shape
+        sizes = f"{shape.train:,} + {shape.test:,} examples, {shape.features:,} features, {found.classes} classes"
         verified = "verified" if verify(name, found) else "no published checksum to compare with"
         print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}… {verified}")
 
@@ -236,6 +242,7 @@ def data(
 def main() -> None:
     """The entry point: turns every mistake of a user into one ``error:`` line and exit code 2."""
     gc.set_threshold(200_000, 50, 50)  # else a third of a command's start goes into looking for garbage among imports
+    open_missing_streams()
     # a closed stream reads as None; one that cannot show every letter shows what it can
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -244,22 +251,26 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if len(sys.argv) == 1:
         sys.argv.append("--help")
-    sys.exit(_exit_code())
+    code = _exit_code()
+    gc.freeze()  # nor is anything gained by looking for garbage on leaving: 0.1 s
+    sys.exit(code)
 
 
 def _exit_code() -> int:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
+            raise typer.Abort
         return code if isinstance(code, int) else 0
     except typer.Exit as done:
         return done.exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (typer.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (typer.Abort, KeyboardInterrupt) as interrupted:
+        print(f"interrupted. {interrupted}".removesuffix(". "), file=sys.stderr)
+        return INTERRUPTED
     except (OSError, SystemExit) as error:
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if not isinstance(cause, OSError):

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import rich.progress as bars
 import typer
 from rich.console import Console
 
-from actbench.cli.progress import RunDisplay
-from actbench.run.loop import Options, Outcome, packs_to_train, prepare, read, run_study
+from actbench.launch.events import Progress
+from actbench.results.reading import finished_in
+from actbench.run.loop import run_study
+from actbench.run.options import Finished, Options, Outcome, Started
+from actbench.run.prepare import prepare
+
+PLAIN_SECONDS = 15.0  # between lines where there is no terminal
 
 
 def make_console(*, stderr: bool) -> Console:
@@ -23,28 +31,14 @@ def make_console(*, stderr: bool) -> Console:
 
 
 def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:
-    """Runs a study with a live display; says how to go on if interrupted (exit code 130)."""
-    console = make_console(stderr=True)
-    display = RunDisplay(console, quiet=quiet)
-    folder: list[Path] = []
-
-    def on_start(prepared: Any, networks: int) -> None:
-        folder.append(prepared.folder)
-        done = len(prepared.study.specs) - networks
-        had = f" ({done:,} of {len(prepared.study.specs):,} have results already)" if done else ""
-        display.start(
-            networks,
-            f"{prepared.study.name}: {networks:,} network{'' if networks == 1 else 's'} to train on {prepared.device}{had}",
-        )
-
+    """Runs a study with a live display; says how to go on if interrupted."""
+    display = RunDisplay(make_console(stderr=True), quiet=quiet)
     try:
         with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
-            outcome = run_study(study, overrides, replace(options, on_start=on_start, on_event=display.update))
+            outcome = run_study(study, overrides, replace(options, on_event=display.update))
     except KeyboardInterrupt:
-        display.stop()
-        where = f" What was finished is kept in {folder[0]};" if folder else ""
-        print(f"interrupted.{where} the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
+        where = f"What was finished is kept in {display.folder}; " if display.folder else ""
+        raise typer.Abort(f"{where}the same command goes on from there") from None
     finally:
         display.stop()
     if not quiet and not as_json:
@@ -74,21 +68,23 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
     """Prints what a run would train and take; writes nothing."""
     from actbench.run.forecast import forecast
 
-    prepared = prepare(*read(study, overrides, options), options)
-    packs = packs_to_train(prepared, fresh=options.fresh)
-    told = forecast(prepared, packs, options.workers)
+    prepared = prepare(study, overrides, options)
+    packs = prepared.packs(set() if options.fresh else finished_in(prepared.folder))
+    expected = forecast(prepared, packs)
     if as_json:
-        fields = {"study": prepared.study.name, "networks": told.networks, "packs": told.packs,
-                  "seconds": round(told.seconds, 2), "memory_bytes": round(told.memory), "device": prepared.device}  # fmt: skip
+        fields = {
+            "study": prepared.study.name, "networks": expected.networks, "packs": expected.packs,
+            "seconds": round(expected.seconds, 2), "memory_bytes": round(expected.memory), "device": prepared.device,
+        }  # fmt: skip
         print(json.dumps(fields))
         return
     sizes = [len(pack) for pack in packs]
     count = len(prepared.study.specs)
-    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {told.networks:,} to train")
+    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {expected.networks:,} to train")
     print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
-    print(f"packs     {told.packs:,}" + (f" of {_range(sizes)} networks" if sizes else ""))
-    print(f"time      about {_duration(told.seconds)} on {prepared.device}")
-    print(f"memory    about {told.memory / 2**30:.1f} GiB")
+    print(f"packs     {expected.packs:,}" + (f" of {_range(sizes)} networks" if sizes else ""))
+    print(f"time      about {_duration(expected.seconds)} on {prepared.device}")
+    print(f"memory    about {expected.memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
 
 
@@ -113,16 +109,32 @@ class RunDisplay:
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console, self.quiet = console, quiet
         self.done, self.total = 0.0, 0
+        self.folder: Path | None = None
         self.accuracy, self.dead = _Average(), _Average()
         self.bar: bars.Progress | None = None
 
-    def start(self, networks: int, packs: str) -> None:
-        """Begins to show ``networks`` to train."""
-        self.total, self.began = networks, time.perf_counter()
-        self.told = self.began
-        if self.quiet or not networks:
+    def update(self, event: Started | Progress | Finished) -> None:
+        """Takes in what a run says."""
+        if isinstance(event, Started):
+            self._start(event)
             return
-        self.console.print(packs, style="dim", highlight=False)
+        if isinstance(event, Progress):
+            self.done += event.networks
+        elif event.test_accuracy is not None and event.dead_fraction is not None:
+            self.accuracy.add(event.test_accuracy)
+            self.dead.add(event.dead_fraction)
+        self._show()
+
+    def _start(self, event: Started) -> None:
+        self.folder, self.total = event.folder, event.missing
+        self.began = self.shown = time.perf_counter()
+        if self.quiet or not self.total:
+            return
+        done = event.networks - event.missing
+        had = f" ({done:,} of {event.networks:,} have results already)" if done else ""
+        plural = "" if event.missing == 1 else "s"
+        title = f"{event.study}: {event.missing:,} network{plural} to train on {event.device}{had}"
+        self.console.print(title, style="dim", highlight=False)
         if self.console.is_terminal:
             self.bar = bars.Progress(
                 bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24),
@@ -131,16 +143,10 @@ class RunDisplay:
                 bars.TextColumn("left"), bars.TimeRemainingColumn(),
                 bars.TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
             )  # fmt: skip
-            self.task = self.bar.add_task("training", total=networks, rate="", figures="")
+            self.task = self.bar.add_task("training", total=self.total, rate="", figures="")
             self.bar.start()
 
-    def update(self, event: Any) -> None:
-        """Takes in an event of ``Workers.run``."""
-        if isinstance(event, Progress):
-            self.done += event.networks_done
-        else:
-            self.accuracy.add(event.test_accuracy)
-            self.dead.add(event.dead_fraction)
+    def _show(self) -> None:
         if self.quiet:
             return
         now = time.perf_counter()
@@ -150,8 +156,8 @@ class RunDisplay:
             figures = f"accuracy {100 * self.accuracy.value:.1f} % · dead {100 * (self.dead.value or 0):.1f} %"
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, rate=rate, figures=figures)
-        elif not self.console.is_terminal and now - self.told > PLAIN_SECONDS:
-            self.told = now
+        elif not self.console.is_terminal and now - self.shown > PLAIN_SECONDS:
+            self.shown = now
             left = (self.total - self.done) * (now - self.began) / max(self.done, 1e-9)
             text = f"{self.done:.0f} of {self.total} networks, {rate}, {left:.0f} s left, {figures}"
             self.console.print(text, highlight=False, soft_wrap=True)
@@ -169,7 +175,7 @@ class _Average:
     def __init__(self) -> None:
         self.total, self.count = 0.0, 0
 
-    def add(self, values: Any) -> None:
+    def add(self, values: np.ndarray) -> None:
         good = values[~np.isnan(values)]
         self.total += float(good.sum())
         self.count += len(good)

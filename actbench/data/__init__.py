@@ -1,1 +1,1 @@
-"""Data sets: where they come from, and what they are."""
+"""Data sets: the table of them, and their downloads."""

@@ -1,6 +1,6 @@
-"""The table of data sets: each entry loads four numpy arrays. Nothing read from a file is ever executed.
+"""The table of data sets: each entry loads four numpy arrays. Nothing read from a file is executed.
 
-Images stay as published (uint8); scaling belongs to a network's ``input_scaling``.
+Images stay as published (uint8); they are scaled by a network's ``input_scaling``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True)
 class Shape:
-    """What a plan must know of a data set: input features, classes, training and test examples, bytes per input value,
+    """The sizes of a data set, for planning: input features, classes, training and test examples, bytes per input value,
     and for images (height, width, channels)."""
 
     features: int
@@ -47,7 +47,7 @@ class Data:
         x_train, x_test: [N, features], uint8 or float32.
         y_train, y_test: [N], int64 class numbers from 0.
         classes: how many classes there are.
-        image: (height, width, channels) where examples are images; their features are in that order.
+        image: (height, width, channels) if examples are images; features are in that order.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Data:
 
     @property
     def shape(self) -> Shape:
-        """Its sizes."""
+        """The sizes of this data set."""
         x = self.x_train
         return Shape(x.shape[1], self.classes, len(x), len(self.x_test), x.dtype.itemsize, self.image)
 
@@ -88,7 +88,7 @@ class Data:
     def _mean_std(self) -> tuple[float, float]:
         if self.x_train.dtype == np.uint8:
             counts, values = np.zeros(256, np.int64), np.arange(256)
-            for start in range(0, len(self.x_train), 1000):  # a thousand at a time: counting makes a copy
+            for start in range(0, len(self.x_train), 1000):  # a thousand at a time, since counting makes a copy
                 counts += np.bincount(self.x_train[start : start + 1000].reshape(-1), minlength=256)
             size, total, squares = self.x_train.size, int(counts @ values), int(counts @ values**2)
             return total / size, math.sqrt(size * squares - total**2) / size
@@ -99,18 +99,18 @@ class Data:
         """Inputs that are the same in every training and test example."""
         first, same = self.x_train[0], np.ones(self.x_train.shape[1], bool)
         for x in (self.x_train, self.x_test):
-            for start in range(0, len(x), 1000):  # a thousand at a time: comparing makes a copy
+            for start in range(0, len(x), 1000):  # a thousand at a time, since comparing makes a copy
                 same &= (x[start : start + 1000] == first).all(0)
         return np.flatnonzero(same)
 
     def subset(self, size: int | None) -> np.ndarray | None:
-        """Indices of ``size`` training examples, a fixed draw, smaller ones being parts of larger; None for all."""
+        """Indices of ``size`` training examples, a fixed draw (smaller draws are parts of larger ones); None for all."""
         if size is None or size >= len(self.x_train):
             return None
         return np.sort(stream(0, "subset").permutation(len(self.x_train))[:size])
 
     def probe(self, size: int, among: int | None = None) -> np.ndarray:
-        """Indices of the probe set: a fixed draw of training examples, the smaller sets being parts of the larger.
+        """Indices of the probe set: a fixed draw of training examples; smaller sets are parts of larger ones.
 
         Args:
             size: how many.
@@ -125,7 +125,7 @@ def _range(x: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set: ``load(data_dir, download) -> Data``, and ``Data.checksum`` of what it should be, where it is known."""
+    """One data set: ``load(data_dir, download) -> Data``, and the expected ``Data.checksum`` if it is known."""
 
     summary: str
     source: str
@@ -164,7 +164,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "gaussian": DatasetEntry(
         "standard normal inputs of 784 features, random labels of 10 classes, 10,000 + 2,000: for measuring at initialisation",
-        "drawn anew from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e",
+        "generated from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e",
     ),
     "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST"),
                           "1440c791ebc7892242ebbe4e300c0151d3ec76ed7dcaf9e30875e9958e039bf3"),
@@ -182,18 +182,18 @@ DATASETS: dict[str, DatasetEntry] = {
 
 def default_data_dir() -> Path:
     """``$ACTBENCH_DATA``, else the user's cache folder."""
-    if told := os.environ.get("ACTBENCH_DATA"):
-        return user_path(told, "ACTBENCH_DATA")
+    if folder := os.environ.get("ACTBENCH_DATA"):
+        return user_path(folder, "ACTBENCH_DATA")
     return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "the cache folder") / "actbench"
 
 
 def is_path(name: str) -> bool:
-    """Whether a data set's name is a path to a file of the user's."""
+    """Whether a data set's name is a path to a user's file."""
     return name.endswith(".npz") or "/" in name or os.sep in name
 
 
 def check_dataset_name(name: str) -> None:
-    """UserError unless the name is in the table or is a path to an existing file."""
+    """UserError unless the name is in the table or a path to an existing file."""
     if is_path(name):
         if not user_path(name, "dataset").is_file():
             raise UserError(f"dataset: no file '{name}'")
@@ -206,11 +206,11 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
 
     Args:
         name: an entry of the table, or a path to an ``.npz`` with x_train, y_train, x_test, y_test.
-        data_dir: where downloaded sets lie (default: ``default_data_dir()``).
-        download: fetch what is missing.
+        data_dir: folder of downloaded data sets (default: ``default_data_dir()``).
+        download: whether to download it if it is missing.
 
     Raises:
-        UserError: unknown name, missing or foreign file, failed download.
+        UserError: unknown name, missing or unreadable file, failed download.
     """
     check_dataset_name(name)
     if is_path(name):
@@ -219,15 +219,15 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
 
 
 def verify(name: str, data: Data) -> bool:
-    """Whether a data set's checksum is known and right; UserError if it is wrong."""
+    """Whether a data set's checksum is known (and then right); UserError if it is wrong."""
     wanted = None if is_path(name) else DATASETS[name].checksum
     if wanted and data.checksum != wanted:
-        raise UserError(f"dataset '{name}' is not what was published: its checksum is {data.checksum}, it should be {wanted}")
+        raise UserError(f"dataset '{name}' differs from the published one: its checksum is {data.checksum}, expected {wanted}")
     return wanted is not None
 
 
 def read_npz(path: Path, name: str) -> Data:
-    """Reads a user's ``.npz``; UserError that says what is wrong with it. Pickled arrays are refused, not executed."""
+    """Reads a user's ``.npz``; UserError describes what is wrong with it. Pickled arrays are refused, not executed."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -248,7 +248,7 @@ def read_npz(path: Path, name: str) -> Data:
 
 
 def _as_image(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int] | None]:
-    """Examples with channels last, and their (height, width, channels); None where they are not images."""
+    """Examples with channels last, and their (height, width, channels); None if they are not images."""
     if x.ndim == 3:
         return x, (x.shape[1], x.shape[2], 1)
     if x.ndim == 4 and x.shape[3] <= MOST_CHANNELS:
@@ -269,7 +269,7 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
         if y.dtype.kind not in "iu" or y.min() < 0:
             raise UserError(f"dataset: '{name}': y_{split} must hold class numbers 0, 1, 2, …")
         if y.max() >= MOST_CLASSES:
-            raise UserError(f"dataset: '{name}': y_{split} has class number {y.max()}; the most is {MOST_CLASSES - 1}")
+            raise UserError(f"dataset: '{name}': y_{split} has class number {y.max()}; the largest allowed is {MOST_CLASSES - 1}")
         if x.dtype != np.uint8:
             if x.dtype.kind not in "fiub":
                 raise UserError(f"dataset: '{name}': x_{split} has type {x.dtype}; needed: numbers")
@@ -285,8 +285,8 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
     if train != test:
         raise UserError(f"dataset: '{name}': x_train has {train} features and x_test {test}")
     if arrays["x_train"].dtype != arrays["x_test"].dtype:
-        raise UserError(f"dataset: '{name}': x_train and x_test are of different types")
+        raise UserError(f"dataset: '{name}': x_train and x_test have different types")
     classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     if len(images) > 1:
-        raise UserError(f"dataset: '{name}': x_train and x_test are of different shapes")
+        raise UserError(f"dataset: '{name}': x_train and x_test have different shapes")
     return Data(name, **arrays, classes=max(classes, 2), image=images.pop())

@@ -1,7 +1,7 @@
-"""Data sets through torchvision: found where they lie, or downloaded whole or not at all.
+"""Data sets from torchvision: read from the data folder, or downloaded to it, completely or not at all.
 
-A download goes into a folder of its own, is read there (torchvision compares published checksums), and is renamed into
-place only then: whatever is killed when, no half file is ever found later. One process downloads, others wait for it.
+A download goes to a temporary folder, is read there (torchvision compares published checksums), and is then renamed into
+place, so that an interrupted download never leaves a partial file to be read. One process downloads, others wait for it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ARCHIVES = (".gz", ".zip", ".tgz")
 
 
 def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
-    """The four arrays of a data set of torchvision's.
+    """The four arrays of a data set from torchvision.
 
     Args:
-        name: what it is called here.
+        name: its name in actbench.
         class_name: its class in ``torchvision.datasets``.
-        data_dir: where it lies, or shall lie.
-        download: whether to fetch it if it is not there.
+        data_dir: folder to read it from or download it to.
+        download: whether to download it if it is missing.
 
     Raises:
-        UserError: it is not there, or could not be downloaded; or torchvision does not fit torch.
+        UserError: it is missing or could not be downloaded, or torchvision does not fit torch.
     """
     try:
         from torchvision import datasets as vision
@@ -43,7 +43,7 @@ def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool)
     maker = getattr(vision, class_name)
     try:
         return _read(maker, data_dir, fetch=False)
-    except Exception as missing:  # torchvision raises whatever it ran into: nothing there, half files, wrong checksums
+    except Exception as missing:  # torchvision raises all sorts: nothing there, partial files, wrong checksums
         if not download:
             raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}") from missing
     try:
@@ -71,9 +71,9 @@ def _download(name: str, maker: Any, data_dir: Path) -> dict[str, np.ndarray]:
 
     data_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(data_dir / f".{name}.lock"):
-        with contextlib.suppress(Exception):  # another process has fetched it meanwhile
+        with contextlib.suppress(Exception):  # another process may have downloaded it meanwhile
             return _read(maker, data_dir, fetch=False)
-        for left in data_dir.glob(f".{name}.part-*"):  # of a download that was killed
+        for left in data_dir.glob(f".{name}.part-*"):  # from a download that was killed
             shutil.rmtree(left, ignore_errors=True)
         part = data_dir / f".{name}.part-{os.getpid()}"
         try:
@@ -90,7 +90,7 @@ def _move_into_place(part: Path, data_dir: Path) -> None:
         archive.unlink()
     for found in part.iterdir():
         target = data_dir / found.name
-        if target.exists():  # it could not be read: kept, but out of the way
+        if target.exists():  # it could not be read: kept under another name
             number = 1
             while (aside := target.with_name(f"{target.name}.broken-{number}")).exists():
                 number += 1
@@ -100,7 +100,7 @@ def _move_into_place(part: Path, data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[None]:
-    """Shows torchvision's downloads on a terminal, instead of its own bars, which it writes into pipes, too."""
+    """Shows torchvision's downloads on a terminal; replaces torchvision's bars, which are also written to pipes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from torchvision.datasets import utils
@@ -111,7 +111,7 @@ def _progress(name: str) -> Iterator[None]:
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
 
         class Shown:
-            """What torchvision asks of tqdm."""
+            """The part of tqdm that torchvision uses."""
 
             def __init__(self, total: int | None = None, **more: Any) -> None:
                 self.task = bar.add_task(name, total=total)

@@ -1,39 +1,40 @@
-"""What workers tell while packs train."""
+"""What launchers say of the packs that they were given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-
-from actbench.study.spec import Pack
-from actbench.results.columns import Rows
+from actbench.plan.pack import Pack
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
-    """An evaluation of a pack in training: how much of its networks' work is done since the last one (less than 0 if it
-    has to be done again)."""
-
-    networks_done: float
-
-
-@dataclass
-class Finished:
-    """A pack that has its rows, whole, with the seconds it took in all and for measuring, and [R] figures at its end."""
+    """A pack was measured: how many networks' worth of work was done since the last time (less than 0 if it is to be redone)."""
 
     pack: Pack
-    rows: Rows
-    seconds: float = 0.0
-    measuring_seconds: float = 0.0
-    test_accuracy: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    dead_fraction: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    training_seconds: float = 0.0  # of training steps alone
+    networks: float
 
 
-@dataclass
+@dataclass(frozen=True)
+class Done:
+    """A pack is finished: its part folder lies on the disk."""
+
+    pack: Pack
+
+
+@dataclass(frozen=True)
 class Failed:
-    """A pack that could not be trained, and why. Its halves are tried next."""
+    """A pack could not be trained.
+
+    Attributes:
+        pack: its networks.
+        reason: what went wrong, in one line.
+        died: whether the process that trained it ended, so that nobody knows of an exception.
+    """
 
     pack: Pack
     reason: str
+    died: bool = False
+
+
+Event = Progress | Done | Failed

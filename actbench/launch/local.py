@@ -1,159 +1,175 @@
-"""Worker processes: one loads torch and divides into as many as are wanted; each trains a pack at a time.
+"""`LocalLauncher`: processes of one core each, one pack at a time in each.
 
-Where processes cannot be divided (Windows), or should not be (macOS), each loads torch for itself.
+Threads of one process would wait for each other's interpreter lock at every operation (tests/benchmarks/NOTES.md).
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import queue
+import contextlib
+import math
+import multiprocessing
 import signal
-import subprocess
-import sys
-import threading
-from contextlib import ExitStack, suppress
-from typing import IO, TYPE_CHECKING, Any
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Self
 
-from actbench.base import machine
 from actbench.base.errors import UserError
-from actbench.launch.worker import Setup
+from actbench.base.machine import available_memory
+from actbench.launch.events import Done, Event, Failed, Progress
+from actbench.launch.processes import server_with_torch, start_process
+from actbench.launch.worker import Message, work
+from actbench.plan.pack import Pack
 
-if TYPE_CHECKING:  # a run waits for what is imported here
-    from actbench.study.spec import Pack
-
-# glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
-# per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
-ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**28),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-    "MALLOC_TOP_PAD_": str(2**26),
-    "OMP_NUM_THREADS": "1",  # no threads before the process divides; how many train is told later
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # looking for other makers' devices, which are not used here, takes time
-}
-_ahead: list[ProcessWorker] = []
+MEMORY_SHARE = 0.7  # of what is free, for all packs in training together
+PAUSES = (0.1, 0.5)  # seconds between attempts to start a process
+PATIENCE = 10.0  # seconds until a process that should have ended is no longer waited for
 
 
-class Died:
-    """A worker process that ended before its time."""
+@dataclass(eq=False)
+class _Worker:
+    """A process, the pipe to it, and the pack that it trains."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    process: BaseProcess
+    pipe: Connection
+    pack: Pack | None = None
 
 
-class ProcessWorker:
-    """A process that trains a pack at a time.
+class LocalLauncher:
+    """A launcher whose slots are processes of this machine, started when there is a pack for them.
 
     Args:
-        tasks, events: the ends here of the pipes to it and from it.
-        process: what was started for it; None if it is part of another, which divided.
+        slots: how many packs train at a time.
+        parts: the folder of part folders.
+        data_dir: where data sets lie.
+        device: where to train.
     """
 
-    def __init__(self, tasks: IO[bytes], events: IO[bytes], process: subprocess.Popen | None) -> None:
-        self._tasks, self._events, self._process = tasks, events, process
-        self._listener: threading.Thread | None = None
-        self.was_ready = False
+    def __init__(self, slots: int, parts: Path, data_dir: Path | None = None, device: str = "cpu") -> None:
+        self.slots = slots
+        self._arguments = device, data_dir, parts
+        self._on_gpu = device.startswith("cuda")
+        self._workers: list[_Worker] = []
+        self._not_started: list[Event] = []
+        self._server = contextlib.ExitStack()
 
-    def begin(self, events: queue.SimpleQueue, setup: Setup) -> None:
-        """Tells it what it is for; a thread here hands on what it tells, as (self, event)."""
-        self._send(setup)
-        self._listener = threading.Thread(target=self._listen, args=(events,), daemon=True)
-        self._listener.start()
+    @property
+    def memory(self) -> float:
+        """Bytes that packs may take together, as things stand."""
+        return math.inf if self._on_gpu else MEMORY_SHARE * available_memory()
 
-    def give(self, pack: Pack) -> None:
-        """Has it train a pack."""
-        self._send(pack)
+    def __enter__(self) -> Self:
+        self._server.enter_context(server_with_torch())
+        return self
 
-    def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it has died: the listener says so
-            pickle.dump(message, self._tasks, protocol=pickle.HIGHEST_PROTOCOL)
-            self._tasks.flush()
+    def __exit__(self, *exception: object) -> None:
+        self.cancel()
+        self._server.close()
 
-    def _listen(self, events: queue.SimpleQueue) -> None:
+    def submit(self, pack: Pack) -> None:
+        """Sends a pack to a process that has none, or to a new one."""
+        for worker in [worker for worker in self._workers if worker.pack is None]:
+            try:
+                worker.pipe.send(pack)
+            except OSError:  # it has died since
+                self._end(worker)
+            else:
+                worker.pack = pack
+                return
         try:
-            while True:
-                event = pickle.load(self._events)
-                self.was_ready = True
-                events.put((self, event))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            events.put((self, Died(f"the worker process ended{self._how()}")))
+            worker = self._start()
+        except (OSError, EOFError) as error:  # no memory for a process, or the server has been killed
+            self._not_started.append(Failed(pack, f"a worker process could not be started ({error})", died=True))
+            return
+        worker.pack = pack
+        with contextlib.suppress(OSError):  # it has died already, which `poll` finds out
+            worker.pipe.send(pack)
 
-    def _how(self) -> str:
-        if self._process is None:
-            return ", perhaps out of memory"
-        code = self._process.wait()
-        with suppress(ValueError):
-            if code < 0:
-                return f": killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
-        return f": exit code {code}"
+    def _start(self) -> _Worker:
+        for pause in PAUSES:  # that a process cannot be started is not the pack's fault
+            try:
+                return self._start_once()
+            except (OSError, EOFError):  # the server has been killed, and may not be quite gone
+                time.sleep(pause)
+        return self._start_once()
 
-    def tell_to_stop(self) -> None:
-        """Has it end, in the middle of a step if need be."""
-        if self._process is not None:
-            self._process.kill()
-        with suppress(OSError):
-            self._tasks.close()  # upon which it ends
+    def _start_once(self) -> _Worker:
+        ours, theirs = multiprocessing.Pipe()
+        try:
+            process = start_process(work, theirs, *self._arguments)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # held by the process alone, so that its end is the pipe's
+        self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
 
-    def stop(self) -> None:
-        """Ends it; a thread waits until the system has taken its memory back, which takes a while."""
-        self.tell_to_stop()
-        if self._process is not None:
-            threading.Thread(target=self._process.wait, daemon=True).start()
-        if self._listener is None:
-            self._events.close()
+    def poll(self) -> list[Event]:
+        """Waits for a message of a process, or its end."""
+        events, self._not_started = self._not_started, []
+        while not events:
+            ready = wait([end for worker in self._workers for end in (worker.pipe, worker.process.sentinel)])
+            for worker in list(self._workers):
+                if worker.pipe in ready or worker.process.sentinel in ready:
+                    events += self._events_of(worker)
+        return events
 
+    def _events_of(self, worker: _Worker) -> list[Event]:
+        events: list[Event] = []
+        ended = worker.process.exitcode is not None  # asked first: what it sent before is in the pipe then
+        try:
+            while worker.pipe.poll():
+                message = worker.pipe.recv()
+                assert worker.pack is not None
+                events.append(_event(worker.pack, message))
+                if not isinstance(events[-1], Progress):
+                    worker.pack = None
+        except (EOFError, OSError):
+            ended = True
+        if ended:
+            pack, reason = worker.pack, self._end(worker)
+            events += [Failed(pack, reason, died=True)] if pack is not None else []
+        return events
 
-def start_ahead() -> None:
-    """Starts as many workers as there are cores, for ``start_early`` to take: before it is known what will be asked."""
-    with suppress(UserError, OSError):  # whatever it is, the run will meet it and say so
-        _ahead.extend(start_early("auto", None))
+    def _end(self, worker: _Worker) -> str:
+        """Parts with a process that has ended, or is about to; returns how, in words."""
+        self._workers.remove(worker)
+        worker.process.join(PATIENCE)
+        reason = _how_it_ended(worker.process.exitcode)
+        _close(worker)
+        return reason
 
-
-def start_early(device: str, workers: int | None) -> list[ProcessWorker]:
-    """Workers that load torch while the study is still read, where it can be told already that they will be wanted."""
-    if "torch" in sys.modules or not machine.is_cpu(device) or (workers or 1) < 1:
-        return []
-    if _ahead:
-        taken, _ahead[:] = list(_ahead), []
-        return taken
-    machine.user_modules_importable()
-    return start_processes(min(workers or machine.cpu_count(), machine.cpu_count()))  # more, if there is use for them
-
-
-def start_processes(count: int) -> list[ProcessWorker]:
-    """Starts so many workers, which begin to load torch; each waits for ``begin``."""
-    if count > 1 and sys.platform != "linux":
-        return [worker for _ in range(count) for worker in start_processes(1)]
-    ours, theirs = [], []
-    with ExitStack() as stack:  # their ends are closed here, whatever happens
-        for _ in range(count - 1):
-            (task_out, task_in), (event_out, event_in) = _pipe(), _pipe()
-            stack.callback(os.close, task_out)
-            stack.callback(os.close, event_in)
-            ours.append((os.fdopen(task_in, "wb"), os.fdopen(event_out, "rb")))
-            theirs.append((task_out, event_in))
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _worker_code(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT}, pass_fds=[end for pair in theirs for end in pair],
-            start_new_session=True,  # Ctrl-C is for the run to handle
-        )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
-    first = ProcessWorker(process.stdin, process.stdout, process)
-    return [first, *(ProcessWorker(tasks, events, None) for tasks, events in ours)]
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe above the numbers of stdin, stdout and stderr, which a process that was started without them has free."""
-    import fcntl
-
-    ends = os.pipe()
-    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
-    for end in ends:
-        os.close(end)
-    return moved[0], moved[1]
+    def cancel(self) -> None:
+        """Kills the processes, in the middle of a step if need be."""
+        workers, self._workers, self._not_started = self._workers, [], []
+        for worker in workers:  # all of them, before any is waited for
+            worker.process.kill()
+        for worker in workers:
+            _close(worker)
 
 
-def _worker_code(more: list[tuple[int, int]]) -> str:
-    """What a worker process runs: this package and a user's modules, from where they are imported here."""
-    paths = [os.getcwd() if path == "" else path for path in sys.path]
-    return f"import sys; sys.path[:] = {paths!r}; from actbench.launch.worker import main; main({more!r})"
+def _close(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.join(PATIENCE)
+    worker.pipe.close()
+    with contextlib.suppress(ValueError):  # it does not end; at least nobody waits for it
+        worker.process.close()  # upon which one whose server was killed, and that nobody can wait for, ends, too
+
+
+def _event(pack: Pack, message: Message) -> Event:
+    if isinstance(message, UserError):
+        raise message
+    if message is None:
+        return Done(pack)
+    return Failed(pack, message) if isinstance(message, str) else Progress(pack, message)
+
+
+def _how_it_ended(code: int | None) -> str:
+    text = "the worker process ended"
+    with contextlib.suppress(ValueError):
+        if code is not None and code < 0:
+            return f"{text}: killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
+    return text if code is None else f"{text}: exit code {code}"

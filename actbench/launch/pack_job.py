@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 
 from actbench.data.datasets import Data, load_dataset
 from actbench.engine.device_data import DeviceData
+from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
 from actbench.engine.trainer import Trainer
@@ -70,22 +70,6 @@ class PackJob:
         if key not in self._on_device:
             self._on_device[key] = DeviceData(self._load(plan.spec.dataset), plan, self.device)
         return self._on_device[key]
-
-
-@contextlib.contextmanager
-def one_thread(device: str) -> Iterator[None]:
-    """Training on the CPU: one core a slot, since sums are split by cores and round accordingly; no denormal numbers."""
-    if device.startswith("cuda"):
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # dying networks make denormal numbers, which are a hundred times slower
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
 
 
 def failure_reason(error: BaseException) -> str:

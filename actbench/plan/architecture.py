@@ -1,6 +1,6 @@
-"""What a network is made of, in numbers: the sizes of its layers, before any tensor is made.
+"""The sizes of a network's layers, before any tensor is made.
 
-A plan's memory and arithmetic, and the models themselves, read the same sizes from here.
+Estimates of memory and arithmetic, and the networks themselves, all use these sizes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODELS = {
     "activation",
     "rnn": "depth recurrent layers of width units over the rows (or pixels) of an image; a linear output layer reads the "
     "last step; metrics are over all time steps",
-    "lstm": "long short-term memory, the reference for rnn: its units are its cells, z is the cell's state before its tanh; "
+    "lstm": "long short-term memory, the reference for rnn: a unit is a cell, z is the cell's state before its tanh; "
     "forget gates' biases start at bias + 1",
     "autoencoder": "a perceptron that reconstructs its input: losses are mean squared errors, the middle layer is the code",
 }
@@ -37,15 +37,15 @@ class Layer:
     """A hidden layer.
 
     Attributes:
-        inputs: values that it reads at each position (channels of a convolution's input).
+        inputs: input values at each position (channels of a convolution's input).
         pre: pre-activations at each position.
         units: outputs at each position.
-        positions: where it has values: pixels of a convolution, time steps of a recurrent layer.
+        positions: pixels of a convolution, time steps of a recurrent layer, else 1.
         kernel: weights between an input and a pre-activation.
-        gates: how many times as many weights a pre-activation has.
-        recurrent: whether it also reads its own last outputs.
-        pooled: whether 2×2 pooling follows.
-        block_end: of a resnet, whether a block's input is added here.
+        gates: sets of weights per pre-activation (4 for an LSTM).
+        recurrent: whether it also reads its outputs of the previous time step.
+        pooled: whether 2×2 max pooling follows.
+        block_end: whether the input of a resnet's block is added here.
     """
 
     inputs: int
@@ -60,7 +60,7 @@ class Layer:
 
     @property
     def weights(self) -> int:
-        """How many weights it has."""
+        """Number of weights."""
         return self.gates * self.pre * (self.inputs * self.kernel + self.units * self.recurrent)
 
 
@@ -78,7 +78,7 @@ class Architecture:
         return sum(layer.weights for layer in self.layers) + self.last_inputs * self.outputs
 
     def parameters(self, spec: RunSpec) -> int:
-        """All trained numbers of a network; of a user's own activation none are counted."""
+        """Number of trained parameters of a network, without those of a user's own activation."""
         trained = 0 if is_dotted(spec.activation) or spec.model == "lstm" else len(ACTIVATIONS[spec.activation].trained)
         per_pre = 1 + (spec.norm != "none") + trained
         return self.weights + self.outputs + sum(layer.pre * (layer.gates + per_pre - 1) for layer in self.layers)
@@ -90,7 +90,7 @@ class Architecture:
 
     @property
     def widest(self) -> int:
-        """The most values of one example in one layer."""
+        """The largest number of values of one example in one layer."""
         return max(max(layer.pre * layer.gates, layer.units) * layer.positions for layer in self.layers)
 
     @property
@@ -121,22 +121,22 @@ def architecture(spec: RunSpec, shape: Shape) -> Architecture:
     """The sizes of a network.
 
     Raises:
-        UserError: the model cannot read such data.
+        UserError: the model cannot be applied to such data.
     """
     if not spec.match_parameters:
         return _BUILDERS[spec.model](spec, shape, hidden_sizes(spec))
     plain = replace(spec, activation="relu", pieces=None, match_parameters=None)
     wanted = architecture(plain, shape).parameters(plain)
 
-    def off(width: int) -> int:
+    def excess(width: int) -> int:
         sizes = [width] * spec.depth
         return _BUILDERS[spec.model](spec, shape, sizes).parameters(spec) - wanted
 
-    low, high = 1, spec.width  # a shape-changing activation has at least as many parameters at the same width
+    low, high = 1, spec.width  # at the same width, such an activation has at least as many parameters
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if off(middle) <= 0 else (low, middle)
-    return _BUILDERS[spec.model](spec, shape, [min((low, high), key=lambda width: abs(off(width)))] * spec.depth)
+        low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
+    return _BUILDERS[spec.model](spec, shape, [min((low, high), key=lambda width: abs(excess(width)))] * spec.depth)
 
 
 def _perceptron(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:

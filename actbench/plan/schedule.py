@@ -1,4 +1,4 @@
-"""When a network is measured, and how its learning rate changes, both counted in steps."""
+"""When a network is evaluated and how its learning rate changes, in steps."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def steps_per_epoch(spec: RunSpec, train: int) -> int:
 
 
 def examples(spec: RunSpec, train: int) -> int:
-    """Training examples in use."""
+    """Number of training examples in use."""
     return min(train, spec.train_size or train)
 
 
 def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
-    """The steps after which it is measured, in order: 0 (initialisation) first, the last step last.
+    """The steps after which a network is evaluated, in order, from 0 (initialisation) to the last step.
 
     Every ``eval_every`` epochs, every ``eval_steps`` steps, and ``eval_log`` times per tenfold steps: with 3, after 1, 2, 5,
     10, 22, 46, 100, … steps.
@@ -34,7 +34,7 @@ def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
 
 
 def lr_factor(kind: str, step: int, last: int) -> float:
-    """What the learning rate is multiplied by at a step (counted from 0) of ``last``."""
+    """The factor on the learning rate at a step, counted from 0, of ``last`` steps."""
     if kind == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / last))
     if kind == "step":

@@ -1,1 +1,1 @@
-"""What result folders say: a ranking of cells with intervals over seeds, and where units died. Never imports torch."""
+"""Reports on result folders: a ranking of cells with intervals over seeds, and where units died. Never imports torch."""

@@ -19,21 +19,21 @@ MOST_ROWS = 30
 
 
 def text_of(value: Any) -> str:
-    """A value of a setting as one reads it."""
+    """A value of a setting as text."""
     if value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return "–"
     return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 def number(value: float, metric: str) -> str:
-    """A figure: percents for fractions, four digits else."""
+    """A figure: fractions in percent, others with four digits."""
     if np.isnan(value):
         return "–"
     return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.4g}"
 
 
 def with_interval(row: pd.Series, metric: str) -> str:
-    """``93.1 [92.8, 93.4]``; without bounds where there is one seed."""
+    """``93.1 [92.8, 93.4]``; without bounds if there is one seed."""
     mean = number(row[metric], metric)
     if np.isnan(row[f"{metric}_low"]):
         return mean
@@ -41,7 +41,7 @@ def with_interval(row: pd.Series, metric: str) -> str:
 
 
 def headings(ranking: Ranking) -> list[str]:
-    """The columns of the ranking."""
+    """The column headings of the ranking."""
     shown = [f"{metric} %" if is_fraction(metric) else metric for metric in ranking.metrics]
     rate = [] if "lr" in ranking.by else ["best lr"]
     versus = [f"vs {ranking.baseline}"] if ranking.baseline is not None else []
@@ -73,7 +73,7 @@ def _difference(row: pd.Series, metric: str) -> str:
 
 
 def ranking_table(ranking: Ranking, most: int = MOST_ROWS) -> Group:
-    """The ranking for a terminal; long ones are cut in the middle, and say so."""
+    """The ranking for a terminal; long ones are cut in the middle, with a note."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     axes = len(ranking.by)
     for place, heading in enumerate(headings(ranking)):
@@ -87,7 +87,9 @@ def ranking_table(ranking: Ranking, most: int = MOST_ROWS) -> Group:
         table.add_row(*["…"] * len(headings(ranking)))
         for line in rows[-5:]:
             table.add_row(*line)
-        parts.append(Text(f"{len(rows) - most} cells between are not shown; --by AXIS,… pools them, --format csv has all"))
+        parts.append(
+            Text(f"{len(rows) - most} cells in the middle are not shown; --by AXIS,… pools cells, --format csv lists all")
+        )
     return Group(*parts)
 
 

@@ -1,7 +1,7 @@
 """The statistics of a report, as functions from ``runs`` to frames.
 
 The unit of replication is the seed: within a cell, a figure is first averaged per seed, and the interval is Student's
-95 % interval over those means. Every cell is judged at its own best learning rate.
+95 % interval over those means. Every cell is evaluated at the learning rate that is best for it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from actbench.base.errors import UserError, unknown
-from actbench.study.spec import SETTINGS
 from actbench.results.columns import COLUMNS, EPOCHS_TO
+from actbench.study.spec import SETTINGS
 
 CONFIDENCE = 0.95
 FRACTIONS = ("accuracy", "fraction", "sparsity")
@@ -23,19 +23,19 @@ METRIC_COLUMNS = tuple(name for name in COLUMNS["runs"] if name not in ("run_id"
 
 
 def is_fraction(metric: str) -> bool:
-    """Whether a metric lies between 0 and 1, and is shown in percent."""
+    """Whether a metric is between 0 and 1, and shown in percent."""
     return any(word in metric for word in FRACTIONS)
 
 
 def default_metric(runs: pd.DataFrame) -> str:
-    """What networks are judged by: test accuracy, or test loss where nothing is classified."""
+    """The metric that ranks networks: test accuracy, or test loss if nothing is classified."""
     classified = runs["test_accuracy"].notna().any()
     return "test_accuracy" if classified or "test_loss" not in runs or runs["test_loss"].isna().all() else "test_loss"
 
 
 def mean_of(values: pd.Series, metric: str) -> float:
-    """The mean of what is there; of the epochs to some error none, if a network never came to it: the mean of the others
-    would flatter."""
+    """The mean of the values that exist. For the epochs to an error, NaN if a network never reached it: the mean of the others
+    would be too good."""
     return float(values.mean(skipna=metric not in EPOCHS_TO))
 
 
@@ -80,7 +80,7 @@ def check_metrics(metrics: Sequence[str]) -> list[str]:
 
 
 def default_axes(runs: pd.DataFrame) -> list[str]:
-    """What varies apart from seed and learning rate (which is tuned per cell); settings of single activations apart."""
+    """The swept axes without seed, learning rate (which is chosen per cell) and settings that only some networks have."""
     partial = {name for name in SETTINGS if SETTINGS[name].metadata.get("optional")}
     axes = [name for name in swept_axes(runs) if name not in ("seed", "lr")]
     return [a for a in axes if a not in partial or runs[a].notna().all()] or axes or ["activation"]
@@ -111,8 +111,8 @@ def ranking(
     Args:
         runs: rows of runs.csv; failed networks are left out.
         by: the axes of a cell (default: all swept but seed and learning rate).
-        metrics: what to show; the first ranks.
-        baseline: a value of one of ``by``; cells are compared with the cell that has it and is otherwise equal.
+        metrics: columns to show; cells are ranked by the first.
+        baseline: a value of one of ``by``; cells are compared with the cell that has this value and is equal otherwise.
 
     Raises:
         UserError: an unknown axis, metric or baseline; no network at all.
@@ -132,7 +132,7 @@ def ranking(
             per_seed = cell.groupby("seed")[metric].agg(mean_of, metric=metric)
             complete = metric not in EPOCHS_TO or per_seed.notna().all()
             mean, low, high = interval(per_seed.to_numpy(float)) if complete else (np.nan,) * 3
-            # no metric is negative, and a fraction lies between 0 and 1, whatever Student's t says
+            # Student's interval may exceed the range of a metric: none is negative, and a fraction is at most 1
             low = max(low, 0.0) if low == low else low
             high = min(high, 1.0) if is_fraction(metric) and high == high else high
             row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean, low, high
@@ -152,8 +152,8 @@ def ranking(
 def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The networks at the rate with the best mean over seeds, chosen anew for every setting that the cell pools.
 
-    Rates at which more networks diverge come after those at which fewer do: a rate that works for lucky seeds only is
-    not the best.
+    Rates at which more networks diverge rank below rates at which fewer do: a rate that works for some seeds only is not
+    the best.
     """
     pooled = [a for a in swept_axes(cell) if a not in ("lr", "seed")]
     keys = [cell[a] for a in pooled] or [pd.Series(0, index=cell.index)]
@@ -163,7 +163,7 @@ def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
             value=(metric, lambda values: mean_of(values, metric)),
             diverged=("status", lambda status: (status == "diverged").mean()),
         )
-        # a metric that has no better and worse says nothing about rates: accuracy does
+        # larger is taken to be better, except for SMALLER_IS_BETTER
         order = rates.assign(value=rates["value"] * (-1 if metric in SMALLER_IS_BETTER else 1)).fillna(-np.inf)
         best = order.sort_values(["diverged", "value"], ascending=[True, False], kind="stable").index[0]
         kept.append(part[part["lr"] == best])
@@ -182,7 +182,7 @@ def _compare(cells: list, samples: dict, axes: list[str], baseline: str) -> None
         other = by_text.get(tuple(baseline if i == place else _text(part) for i, part in enumerate(key)))
         differences = np.array([])
         if other is not None and other != key:
-            # paired: seeds that both have
+            # paired by seed, over the seeds that both have
             differences = (samples[key] - samples[other]).to_numpy(float)
         row["difference"], row["difference_low"], row["difference_high"] = interval(differences)
 

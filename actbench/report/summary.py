@@ -1,4 +1,4 @@
-"""The few lines that a run ends with: which activation won, where units died, what it cost, what to type next."""
+"""The summary at the end of a run: the best activations, where units died, how long it took, the next command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_s
 
 
 def summary(runs: pd.DataFrame, folder: Path) -> Group:
-    """The ranking by the axis that matters most, where units died, and what to type next."""
+    """The ranking by the axis that matters most, where units died, and the next command."""
     parts: list = []
     runs = runs[runs["status"].isin(["completed", "diverged"])]
     if not runs.empty:
@@ -34,9 +34,9 @@ def summary(runs: pd.DataFrame, folder: Path) -> Group:
         by = ["activation"] if runs["activation"].nunique() > 1 else [_most_important(runs, axes, metric)]
         if "model" in axes and by != ["model"]:
             by = ["model", *by]
-        told = "each at its own best learning rate, " if runs["lr"].nunique() > 1 else ""
+        rates = "each at its best learning rate, " if runs["lr"].nunique() > 1 else ""
         seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
-        parts += [Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {told}{seeds}:")]
+        parts += [Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {rates}{seeds}:")]
         parts.append(ranking_table(stats.ranking(runs, by), most=25))
         if death := _where_units_died(runs):
             parts.append(Text("\n" + death))
@@ -68,6 +68,6 @@ def _where_units_died(runs: pd.DataFrame) -> str:
         return text + "."
     cells = alive.groupby(axes, dropna=False)["dead_fraction"].mean()
     worst = cells.idxmax()
-    told = worst if isinstance(worst, tuple) else (worst,)
-    where = ", ".join(f"{axis}={text_of(value)}" for axis, value in zip(axes, told, strict=True))
+    values = worst if isinstance(worst, tuple) else (worst,)
+    where = ", ".join(f"{axis}={text_of(value)}" for axis, value in zip(axes, values, strict=True))
     return f"{text}; most where {where}: {100 * cells.max():.0f} %."

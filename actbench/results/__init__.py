@@ -1,0 +1,1 @@
+"""The result folder: the only code that touches its files."""

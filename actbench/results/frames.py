@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from actbench.base.errors import UserError
 from actbench.base.paths import user_path
+from actbench.results.columns import TABLES
 from actbench.results.reading import check_tables, read_meta
 from actbench.study.spec import SETTINGS
-from actbench.results.columns import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd

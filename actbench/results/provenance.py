@@ -1,17 +1,46 @@
-def _meta(prepared: Prepared, options: Options) -> dict[str, Any]:
-    study = prepared.study
+"""What meta.json says: which study and command, with what code, on what hardware and data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from actbench.base import machine
+from actbench.base.errors import UserError
+from actbench.data.datasets import Data
+from actbench.results.reading import read_meta
+from actbench.study.load import Study
+
+EARLIER = 20  # commands before the last, of which a folder keeps account
+
+
+def meta_of(folder: Path, study: Study, data: Mapping[str, Data], device: str, command: str) -> dict[str, Any]:
+    """meta.json of a run that begins.
+
+    Args:
+        folder: the result folder.
+        study: what is run.
+        data: every data set that it names.
+        device: where it trains.
+        command: the command line, if there was one.
+
+    Raises:
+        UserError: results in the folder were measured on other data.
+    """
     datasets = {
-        name: {"checksum": f"sha256:{data.checksum}", "train": len(data.x_train), "test": len(data.x_test)}
-        for name, data in prepared.data.items()
+        name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test)}
+        for name, one in data.items()
     }
-    before = read_meta(prepared.folder) or {}
-    for name, told in before.get("datasets", {}).items():
-        if name in datasets and datasets[name]["checksum"] != told.get("checksum"):
+    before = read_meta(folder) or {}
+    for name, known in before.get("datasets", {}).items():
+        if name in datasets and datasets[name]["checksum"] != known.get("checksum"):
             raise UserError(
-                f"dataset '{name}' is not what the results in '{prepared.folder}' were measured on (its checksum differs); "
+                f"dataset '{name}' is not what the results in '{folder}' were measured on (its checksum differs); "
                 "name another --out, or set them aside with --fresh"
             )
-    sizes = {min(spec.probe_size, prepared.shapes[spec.dataset].train) for spec in study.specs}
+    sizes = {min(spec.probe_size, data[spec.dataset].shape.train) for spec in study.specs}
     earlier = [*before.get("earlier", []), {key: before.get(key) for key in ("command", "started", "study")}]
     return {
         "study": {
@@ -20,14 +49,14 @@ def _meta(prepared: Prepared, options: Options) -> dict[str, Any]:
             "networks": len(study.specs),
             "axes": study.axes,
         },
-        "command": options.command,
-        "started": _now(),
+        "command": command,
+        "started": now(),
         "git_commit": machine.git_commit(),
         "versions": machine.versions(),
-        "hardware": machine.hardware(prepared.device),
+        "hardware": machine.hardware(device),
         "datasets": {**before.get("datasets", {}), **datasets},
         "probe_size": sizes.pop() if len(sizes) == 1 else sorted(sizes),
-        "earlier": earlier[-20:] if before else [],
+        "earlier": earlier[-EARLIER:] if before else [],
     }
 
 
@@ -38,7 +67,6 @@ def _short(values: list[Any]) -> list[Any] | str:
     return values
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, with its zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
-from actbench.study.spec import SETTINGS
 from actbench.results.columns import COLUMNS, HEADERS, TABLES
+from actbench.study.spec import SETTINGS
 
 FORMAT_VERSION = 2
 PARTS = ".actbench-parts"

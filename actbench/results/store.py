@@ -1,8 +1,8 @@
-"""The only code that touches result files. Nothing finished is lost, whatever is killed when.
+"""One result folder, held by the run that writes its tables. Nothing finished is lost, whatever is killed when.
 
 A folder holds runs.csv, history.csv, layers.csv and meta.json. While a run is on, each finished pack lies whole in
-``.actbench-parts/`` (written to a temporary file, synced, renamed); parts are merged into the tables, each table being written
-whole and renamed, and are removed only then. A part that is merged twice changes nothing: rows go by ``run_id``.
+``.actbench-parts/`` (parts.py); parts are merged into the tables, each table being written whole and renamed, and are removed
+only then. A part that is merged twice changes nothing: rows go by ``run_id``.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
-from actbench.results.reading import FINISHED, FORMAT_VERSION, PARTS, by_run, check_whole, fields_of, read_folder, read_table
-from actbench.results.columns import COLUMNS, HEADERS, TABLES, Rows
+from actbench.results.columns import COLUMNS, HEADERS, TABLES
+from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, sync_folder, write_error, write_synced
+from actbench.results.reading import FINISHED, FORMAT_VERSION, PARTS, Tables, check_whole, fields_of, read_folder
+from actbench.results.rows import rows_of_failed
+from actbench.study.spec import RunSpec
 
 
 class Store:
@@ -33,7 +34,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.parts = folder / PARTS
-        self._part_number = 0
+        self._merged: set[Path] = set()  # parts whose rows are in the tables here, and not yet on the disk
 
     def __enter__(self) -> Store:
         from filelock import FileLock, Timeout
@@ -48,7 +49,7 @@ class Store:
             raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}") from error
         try:
             self.tables = read_folder(self.folder)
-            self._take_in_parts()
+            self.take_in_parts()
             check_whole(self.folder, self.tables)
         except BaseException:
             self._release()
@@ -59,6 +60,8 @@ class Store:
         self._release()
 
     def _release(self) -> None:
+        with contextlib.suppress(OSError):  # if it is empty; a part that could not be merged stays
+            self.parts.rmdir()
         # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
         with contextlib.suppress(OSError):
             (self.folder / ".actbench-lock").unlink()
@@ -81,43 +84,36 @@ class Store:
         lines = (self.tables["runs"][run_id][0] for run_id in run_ids if run_id in self.tables["runs"])
         return sorted({reason for line in lines if (reason := fields_of(line)[place])})
 
-    def add(self, rows: Rows) -> None:
-        """Keeps a finished pack: when this returns, it is on the disk. Ctrl-C waits until then."""
+    def take_in(self, run_ids: Collection[str]) -> Part:
+        """Takes in the part of a finished pack, whose networks are these; UserError if it is not whole."""
+        path = self.parts / part_name(run_ids)
+        part = read_part(path)
+        if set(part.tables["runs"]) != set(run_ids):
+            raise UserError(f"'{path}' does not hold the networks that it is named after; nothing was changed")
         with _uninterrupted():
-            self._add(rows)
+            self._merge(path, part.tables)
+        return part
 
-    def _add(self, rows: Rows) -> None:
-        self._part_number += 1
-        name = f"{time.time_ns():020d}-{os.getpid()}-{self._part_number}"
-        hidden, final = self.parts / f"tmp-{name}", self.parts / name
-        try:
-            hidden.mkdir(parents=True)
+    def take_in_parts(self) -> None:
+        """Takes in all parts on the disk, whoever wrote them. Nobody may be writing any more."""
+        with _uninterrupted():
+            for path in finished_parts(self.parts):
+                if path not in self._merged:
+                    self._merge(path, read_part(path).tables)
+
+    def add_failed(self, specs: Sequence[RunSpec], reason: str) -> None:
+        """Keeps a row for each network that could not be trained; the next run tries them again."""
+        with _uninterrupted():
+            for spec, line in zip(specs, rows_of_failed(specs, reason).runs, strict=True):
+                self.tables["runs"][spec.run_id] = [line]
+                for table in ("history", "layers"):
+                    self.tables[table].pop(spec.run_id, None)
+
+    def _merge(self, path: Path, tables: Tables) -> None:
+        self._merged.add(path)
+        for run_id in tables["runs"]:
             for table in TABLES:
-                _write_synced(hidden / f"{table}.csv", [HEADERS[table], *getattr(rows, table)])
-            os.rename(hidden, final)
-            _sync_folder(self.parts)
-        except OSError as error:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}; what was finished is kept") from error
-        self._take_in(rows)
-
-    def _take_in(self, rows: Rows) -> None:
-        by_table = {table: by_run(getattr(rows, table)) for table in TABLES}
-        for run_id in by_table["runs"]:
-            for table in TABLES:
-                self.tables[table][run_id] = by_table[table].get(run_id, [])
-
-    def _take_in_parts(self) -> None:
-        if not self.parts.is_dir():
-            return
-        for part in sorted(self.parts.iterdir()):
-            if part.name.startswith("tmp-"):  # cut off while it was written: it was never said to be finished
-                shutil.rmtree(part, ignore_errors=True)
-                continue
-            lines = {table: read_table(part / f"{table}.csv", table, must_exist=True) for table in TABLES}
-            for run_id in lines["runs"]:
-                for table in TABLES:
-                    self.tables[table][run_id] = lines[table].get(run_id, [])
+                self.tables[table][run_id] = tables[table].get(run_id, [])
 
     def save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
         """Writes the four files: networks of ``order`` (run_ids) in that order, after those of other studies."""
@@ -135,10 +131,11 @@ class Store:
                 rows = self.tables[table]
                 lines = (line for run_id in order for line in rows.get(run_id, ()))
                 _replace(self.folder / f"{table}.csv", [HEADERS[table], *lines])
-            _sync_folder(self.folder)
-            shutil.rmtree(self.parts, ignore_errors=True)
+            sync_folder(self.folder)
+            while self._merged:
+                remove_part(self._merged.pop())
         except OSError as error:
-            raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}; what was finished is kept") from error
+            raise write_error(self.folder, error) from error
 
 
 @contextlib.contextmanager
@@ -177,23 +174,8 @@ def set_aside(folder: Path) -> Path | None:
 def _replace(path: Path, lines: list[str]) -> None:
     hidden = path.with_name(f".actbench-{path.name}.tmp")
     try:
-        _write_synced(hidden, lines)
+        write_synced(hidden, lines)
         os.replace(hidden, path)
     except OSError:
         hidden.unlink(missing_ok=True)
         raise
-
-
-def _write_synced(path: Path, lines: list[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

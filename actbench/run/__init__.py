@@ -1,0 +1,1 @@
+"""A run of a study, from its options to its outcome."""

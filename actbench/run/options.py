@@ -1,21 +1,65 @@
-"""What a run is asked for, and what it did."""
+"""What a run is asked for, what it says while it is on, and what it did."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from actbench.study.load import Study
+if TYPE_CHECKING:  # a command makes options before it imports what takes its time
+    import numpy as np
 
-if TYPE_CHECKING:
-    from actbench.run.prepare import Prepared
+    from actbench.launch.events import Progress
+    from actbench.plan.pack import Pack
+    from actbench.study.load import Study
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run begins to train.
+
+    Attributes:
+        study: its name.
+        networks: how many it has.
+        missing: how many of them are to be trained.
+        folder: the result folder.
+        device: where they train.
+    """
+
+    study: str
+    networks: int
+    missing: int
+    folder: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A pack whose rows are kept, with [R] figures at its end; None if its networks failed."""
+
+    pack: Pack
+    test_accuracy: np.ndarray | None = None
+    dead_fraction: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: where to, on what, and whom to tell. The defaults are those of ``actbench run``."""
+    """How to run. The defaults are those of ``actbench run``.
+
+    Attributes:
+        out: the result folder; by default results/STUDY.
+        fresh: whether old results are set aside.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        workers: packs at a time; by default as many as there are cores, on a GPU one.
+        data_dir: where data sets lie.
+        config_dir: a further folder of studies.
+        processes: whether packs train in processes of their own, or in the calling thread, one at a time; by default in processes
+            where a CPU trains, or several packs at a time do.
+        command: the command line, for meta.json.
+        on_event: called with what happens.
+        on_note: called with what a user should know.
+    """
 
     out: Path | None = None
     fresh: bool = False
@@ -24,10 +68,8 @@ class Options:
     data_dir: Path | None = None
     config_dir: Path | None = None
     processes: bool | None = None
-    started: list[ProcessWorker] | None = None
     command: str = ""
-    on_event: Callable[[Any], None] = lambda event: None
-    on_start: Callable[[Prepared, int], None] = lambda prepared, networks: None
+    on_event: Callable[[Started | Progress | Finished], None] = lambda event: None
     on_note: Callable[[str], None] = lambda text: None
 
 
@@ -42,5 +84,3 @@ class Outcome:
     seconds: float
     measuring_share: float
     errors: list[str] = field(default_factory=list)
-
-

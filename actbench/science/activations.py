@@ -1,8 +1,8 @@
-"""The table of activations: one entry each, and that is all an activation needs.
+"""The table of activations. An entry is all that an activation needs.
 
 ``forward(z, **settings)`` is any differentiable torch expression. ``backward(dh, z, h, **settings)`` gives ∂loss/∂z from
-∂loss/∂h, in the memory of dh where it can, and is optional: without it autograd does the work, a tenth slower for a
-whole network. An entry's init gain, 1/√E[φ(ξ)²] with ξ ~ N(0, 1), is computed by quadrature.
+∂loss/∂h, in the memory of dh if possible. It is optional: without it autograd computes the gradient, and training a network
+takes about a tenth longer. An entry's init gain, 1/√E[φ(ξ)²] with ξ ~ N(0, 1), is computed by quadrature.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Activation:
     """One activation.
 
     Attributes:
-        formula, derivative: as one reads them in a paper.
+        formula, derivative: in mathematical notation.
         source: who proposed it.
         forward: ``(z, **settings) -> h``, elementwise.
         backward: ``(dh, z, h, **settings) -> dz``, or None for autograd.
-        from_output: whether ``backward`` reads h alone, and not z, which then need not be kept.
-        in_place: ``(z) -> h`` in the memory of z, of an activation with ``from_output`` and no settings; optional.
-        increasing: whether h never falls as z rises, whatever the settings.
-        exact: whether every processor computes it and its derivative alike: comparisons and at most one product.
+        from_output: whether ``backward`` reads only h, so that z need not be kept.
+        in_place: ``(z) -> h`` in the memory of z; optional, for an activation with ``from_output`` and no settings.
+        increasing: whether h never decreases in z, for all values of the settings.
+        exact: whether it and its derivative are the same on every processor: comparisons and at most one product.
         settings: its settings (fields of RunSpec) and their defaults.
-        trained: the settings that are where a trained parameter starts, one per unit.
+        trained: the settings that are the initial value of a trained parameter, one per unit.
         asymptotes: (low, high) of a bounded activation, else None.
-        units: ``(**settings) -> (pre, out)``: how many pre-activations and outputs there are per unit of ``width``, of an
-            activation that changes shapes; its ``forward`` sees units in dimension 2 of [S, K, units, …].
+        units: ``(**settings) -> (pre, out)``: pre-activations and outputs per unit of ``width``, where these are not (1, 1);
+            ``forward`` then gets units in dimension 2 of [S, K, units, …].
     """
 
     formula: str
@@ -203,17 +203,17 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def is_dotted(name: str) -> bool:
-    """Whether a name is that of the user's own code (``package.module.Thing`` or ``package.module.Thing(slope=0.3)``)."""
+    """Whether a name refers to the user's own code (``package.module.Thing`` or ``package.module.Thing(slope=0.3)``)."""
     return "." in name.partition("(")[0]
 
 
 def settings_of(name: str) -> Mapping[str, float]:
-    """The settings that an activation has, with their defaults; none for the user's own (its arguments are its name)."""
+    """The settings of an activation and their defaults; none for the user's own (its arguments are part of its name)."""
     return {} if is_dotted(name) else ACTIVATIONS[name].settings
 
 
 def units_of(name: str, settings: Mapping[str, float] | None = None) -> tuple[int, int]:
-    """(pre-activations, outputs) per unit of width: (1, 1) of an elementwise activation."""
+    """(pre-activations, outputs) per unit of width: (1, 1) for an elementwise activation."""
     if is_dotted(name) or (units := ACTIVATIONS[name].units) is None:
         return 1, 1
     return units(**(ACTIVATIONS[name].settings if settings is None else settings))
@@ -227,7 +227,7 @@ def gain(name: str, settings: tuple[tuple[str, float], ...] = ()) -> float:
 
     Args:
         name: an entry of the table.
-        settings: its settings as sorted pairs; left-out ones take their defaults.
+        settings: its settings as sorted pairs; others have their defaults.
     """
     entry = ACTIVATIONS[name]
     if entry.units is not None:
@@ -250,5 +250,5 @@ def gain_of_values(z: Any, h: Any, name: str) -> float:
     """The gain from values h = φ(z) on an even grid z, by the trapezoid rule; UserError if φ is 0 or not finite there."""
     second_moment = float(torch.trapezoid(h.square() * torch.exp(-z.square() / 2), z)) / (2 * torch.pi) ** 0.5
     if not 0 < second_moment < float("inf"):
-        raise UserError(f"activation: '{name}' has no init gain (E[φ(ξ)²] = {second_moment}); use an init that asks for none")
+        raise UserError(f"activation: '{name}' has no init gain (E[φ(ξ)²] = {second_moment}); use an init that does not need it")
     return second_moment**-0.5

@@ -1,10 +1,10 @@
-"""The table of initialisations: base noise in, weights out, one function and one entry each.
+"""The table of initialisations. Each is a function from base noise to weights.
 
-An init turns standard normal noise into weights. Networks of one seed and shape get the same noise whatever their
+An init turns standard normal noise into weights. Networks of one seed and shape get the same noise for every
 init (uniform distributions take it through Φ), so that differences between inits are paired differences. A
-convolution's weights are drawn as [O, I·P], P the positions of its kernel; its fans count positions.
+convolution's weights are drawn as [O, I·P], with P the positions of its kernel; fans count positions.
 
-``he_*``, ``xavier_*`` and ``lecun_*`` use the plain textbook variances whatever the activation; ``gain_*`` ask for the
+``he_*``, ``xavier_*`` and ``lecun_*`` use the plain textbook variances for every activation; ``gain_*`` use the
 activation's gain. Shapes: S seeds, O units of the layer, I its inputs.
 """
 
@@ -19,7 +19,7 @@ from actbench.base.lazy import torch
 
 @dataclass(frozen=True)
 class Fans:
-    """A layer's size as inits see it: inputs, outputs, and positions of a convolution's kernel (1 for other layers)."""
+    """A layer's size: inputs, outputs, and positions of a convolution's kernel (1 for other layers)."""
 
     inputs: int
     outputs: int
@@ -27,7 +27,7 @@ class Fans:
 
     @property
     def fan_in(self) -> int:
-        """Inputs of one output value."""
+        """Inputs to one output value."""
         return self.inputs * self.positions
 
     @property
@@ -44,9 +44,9 @@ class Init:
         formula: the distribution of a weight.
         source: who proposed it.
         weights: ``(noise_SOI, fans, gain) -> weights_SOI``.
-        wants_gain: whether it uses the activation's gain (else it gets 1).
-        adjust: ``(weights_SOI, more_noise_SO3) -> (weights_SOI, biases_SO)`` for hidden layers of an init that sets biases,
-            to which the constant ``bias`` is added.
+        wants_gain: whether it uses the activation's gain (otherwise ``gain`` is 1).
+        adjust: ``(weights_SOI, more_noise_SO3) -> (weights_SOI, biases_SO)`` for hidden layers, if the init sets biases;
+            the constant ``bias`` is added to them.
     """
 
     formula: str
@@ -65,7 +65,7 @@ def _uniform(noise: Any, bound: float) -> Any:
 
 
 def _orthogonal(noise: Any, gain: float) -> Any:
-    """Orthonormal rows or columns, the fewer; Q of QR with R's diagonal positive is uniform (Mezzadri 2007)."""
+    """Orthonormal rows or columns, whichever are fewer. Q of QR with R's diagonal positive is uniform (Mezzadri 2007)."""
     tall = noise if noise.shape[-2] >= noise.shape[-1] else noise.transpose(-1, -2)
     q, r = torch.linalg.qr(tall)
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -93,7 +93,7 @@ RAI_STD = 0.6007
 
 
 def _asymmetric(w_SOI: Any, more_SO3: Any) -> tuple[Any, Any]:
-    """Of each unit's weights and bias, N(0, 0.6007²/fan_in), a random one becomes Beta(2, 1) on [0, 1]."""
+    """Replaces one random entry of each unit's weights and bias, N(0, 0.6007²/fan_in), by a draw of Beta(2, 1) on [0, 1]."""
     inputs = w_SOI.shape[-1]
     bias_SO1 = more_SO3[..., :1] * RAI_STD * inputs**-0.5
     chosen_SO1 = (torch.special.ndtr(more_SO3[..., 1:2]) * (inputs + 1)).long().clamp_max(inputs)
@@ -129,7 +129,7 @@ INITS: dict[str, Init] = {
         "U(±gain·√(3/fan_in)), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",
         lambda n, f, g: _uniform(n, g * (3 / f.fan_in) ** 0.5), wants_gain=True,
     ),
-    "orthogonal": Init("a uniform orthogonal matrix: it keeps norms", "Saxe et al. 2014",
+    "orthogonal": Init("a uniform orthogonal matrix, which keeps norms", "Saxe et al. 2014",
                        lambda n, f, g: _orthogonal(n, 1)),
     "gain_orthogonal": Init(
         "gain × a uniform orthogonal matrix, gain = 1/√E[φ(ξ)²] of the activation", "Saxe et al. 2014",
@@ -137,16 +137,16 @@ INITS: dict[str, Init] = {
         wants_gain=True,
     ),
     "delta_orthogonal": Init(
-        "gain × a uniform orthogonal matrix at the centre of a kernel, 0 elsewhere; as gain_orthogonal where there is no kernel",
+        "gain × a uniform orthogonal matrix at the centre of a kernel, 0 elsewhere; without a kernel, as gain_orthogonal",
         "Xiao et al. 2018", _delta_orthogonal, wants_gain=True,
     ),
     "asymmetric": Init(
-        "random asymmetric initialisation: of a hidden unit's weights and bias, N(0, 0.6007²/fan_in), a random one is Beta(2, 1)",
+        "random asymmetric initialisation: N(0, 0.6007²/fan_in), but one random weight or bias of a hidden unit is Beta(2, 1)",
         "Lu et al. 2019", lambda n, f, g: _normal(n, RAI_STD * f.fan_in**-0.5), adjust=_asymmetric,
     ),
     "identity": Init("the identity (at the centre of a kernel) where a layer is square, else lecun_normal", "Le et al. 2015",
                      _identity),
-    "normal": Init("N(0, 0.01²), whatever the fan", "Krizhevsky et al. 2012", lambda n, f, g: _normal(n, 0.01)),
+    "normal": Init("N(0, 0.01²), for every fan", "Krizhevsky et al. 2012", lambda n, f, g: _normal(n, 0.01)),
     "zeros": Init("0: every unit of a layer stays the same", "the symmetry that random weights break",
                   lambda n, f, g: torch.zeros_like(n)),
 }  # fmt: skip

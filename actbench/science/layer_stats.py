@@ -15,18 +15,18 @@ ASYMPTOTE_MARGIN = 1e-3
 class Moments:
     """Sum and squares of one kind of tensor over units and examples, [R] in float64.
 
-    Squares are taken of values that are centred on the first chunk's mean, so that float32 does not cancel. Where some
-    network's values are so large or small that squares would leave float32's range, they are scaled by a power of two
-    near the first chunk's mean size; that costs a pass over memory, which ordinary values do not need.
+    Values are centred on the first chunk's mean before they are squared, which avoids cancellation in float32. Where a network's
+    values are so large or small that squares would leave float32's range, they are first scaled by a power of two near the
+    first chunk's mean size; ordinary values are not, which saves a pass over memory.
     """
 
     def __init__(self, *, centre: bool = True) -> None:
         self.count = 0
         self.total_R: Any = 0.0
-        self.square_R: Any = 0.0  # of what was centred
+        self.square_R: Any = 0.0  # of the centred values
         self.centred = centre
         self.centre_R: Any = 0.0
-        self.scale_R: Any = None  # None: as they are
+        self.scale_R: Any = None  # None: not scaled
 
     def add(self, x_RUB: Any, scratch: Any) -> None:
         """Adds a chunk."""
@@ -57,7 +57,7 @@ class Moments:
 
 
 def _scale_if_needed(size_R: Any) -> Any:
-    """Powers of two near the values' mean sizes, [R] in float64, and 1 where float32 can square them; None where it can all."""
+    """Powers of two near the values' mean sizes, [R] in float64, 1 where float32 can square them; None if it can for all."""
     extreme = size_R.isfinite() & (size_R > 0) & ((size_R < 1e-9) | (size_R > 1e9))
     if not bool(extreme.any()):
         return None
@@ -75,12 +75,12 @@ def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:
 
 
 def l2_norms(tensors: list[Any]) -> Any:
-    """The L2 norm over all of each network's tensors [R, …], [R] in float64, of whatever size their values are."""
+    """The L2 norm over all of each network's tensors [R, …], [R] in float64, without overflow or underflow."""
     squares = 0.0
     for tensor in tensors:
         w_ROI = tensor.reshape(*tensor.shape[:2], -1)
         square_R = _square_sums(w_ROI, None, None)
-        if not bool(((square_R > 1e-18) & (square_R < 1e30)).all()):  # float32's squares may have left its range
+        if not bool(((square_R > 1e-18) & (square_R < 1e30)).all()):  # squares may have left float32's range
             scratch = torch.empty_like(w_ROI)
             size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
             square_R = _square_sums(w_ROI, _scale_if_needed(size_R), scratch)
@@ -89,11 +89,11 @@ def l2_norms(tensors: list[Any]) -> Any:
 
 
 class LayerStats:
-    """Sums over the probe set for one hidden layer, gathered chunk by chunk.
+    """Sums over the probe set for one hidden layer, collected chunk by chunk.
 
     Attributes:
-        examples: how many values of each unit were observed: examples, times positions.
-        with_delta: how many examples' δ were observed.
+        examples: how many values of each unit were observed: examples × positions.
+        with_delta: for how many examples δ was observed.
         zeros_RU, near_RU: values with h exactly 0; with h within 1e-3 of an asymptote.
         abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
         h, z, delta: their moments over units, examples and positions.
@@ -133,7 +133,7 @@ class LayerStats:
         self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
 
     def observe_delta(self, delta_RUB: Any, examples: int) -> None:
-        """Adds δ of a chunk of so many examples: of each example's own loss, not of the mean."""
+        """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""
         self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
         self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
@@ -147,12 +147,12 @@ class LayerStats:
 
     @property
     def units(self) -> int:
-        """How many units the layer has."""
+        """Number of units of the layer."""
         return int(self.zeros_RU.shape[1])
 
     @property
     def dead_RU(self) -> Any:
-        """Which units gave exactly 0 on every example."""
+        """Which units output exactly 0 on every example."""
         return self.zeros_RU == self.examples
 
 

@@ -1,4 +1,4 @@
-"""Losses of stacked networks, and their gradients δ by the outputs, per example.
+"""Losses of stacked networks, and their gradients δ with respect to the outputs, per example.
 
 Shapes: R networks = S seeds × K variants, C outputs, B examples; G groups of networks that see the same examples (S in
 training, 1 in evaluation).
@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 class Loss:
-    """What networks minimise: ``cross_entropy`` or ``mse`` to one-hot labels, or ``mse`` to the inputs themselves.
+    """The loss of a pack: ``cross_entropy`` or ``mse`` to one-hot labels, or ``mse`` to the inputs themselves.
 
-    Mean squared errors are means over outputs, as torch.nn.MSELoss's.
+    Mean squared errors are means over outputs, as in torch.nn.MSELoss.
     """
 
     def __init__(self, kind: str, *, reconstructs: bool) -> None:
         self.kind, self.reconstructs = kind, reconstructs
 
     def delta(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> Tensor:
-        """∂loss_i/∂output, [R, C, B]; takes the outputs' memory where it can."""
+        """∂loss_i/∂output, [R, C, B]."""
         if self.kind == "cross_entropy":
             delta = torch.softmax(out_RCB, 1)
             _subtract_labels(delta, y_GB)
@@ -30,12 +30,12 @@ class Loss:
         return delta.mul_(2 / out_RCB.shape[1])
 
     def measure(self, out_RCB: Tensor, x_1BI: Tensor, y_1B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(sum of losses [R] in float64, how many are right [R] (NaN where nothing is classified), δ)."""
+        """(sum of losses [R] in float64, number of correct answers [R] (NaN if nothing is classified), δ)."""
         if self.kind == "cross_entropy":
             log_p = torch.log_softmax(out_RCB, 1)
             index = y_1B.view(1, 1, -1).expand(len(log_p), 1, -1)
             loss = -log_p.gather(1, index).sum((1, 2), dtype=torch.float64)
-            # not exp(log p): the last few values of a tensor would be rounded otherwise than the rest
+            # not exp(log p), which rounds the last few values of a tensor differently from the rest
             right, delta = _count_right(out_RCB, y_1B[0]), torch.softmax(out_RCB, 1)
             _subtract_labels(delta, y_1B)
             return loss, right, delta
@@ -53,7 +53,7 @@ class Loss:
 
 
 def _count_right(logits_RCB: Tensor, y_B: Tensor) -> Tensor:
-    """How often the first largest logit is the label's, [R]: what argmax gives, without its walk across memory."""
+    """In how many examples the first largest logit is the label's, [R]: the same as argmax, but faster in this memory layout."""
     classes = logits_RCB.shape[1]
     rank_C = torch.arange(classes, 0, -1, dtype=logits_RCB.dtype, device=logits_RCB.device)
     is_largest = torch.empty_like(logits_RCB)

@@ -1,9 +1,10 @@
-"""The tables of metrics, as functions of statistics that are gathered from recorded tensors of any network.
+"""The table of metrics: functions of statistics that are collected from the tensors of any network.
 
 A *unit* is a neuron, or a channel over all positions, or a recurrent unit over all time steps; z is its pre-activation, h
-its output, δ = ∂loss_i/∂z with loss_i the loss of example i. Every metric is taken over the probe set; where an activation
-changes shapes, metrics of z and δ are over pre-activations, those of h over outputs. Shapes: R networks, U units of a layer,
-B values of a unit in a chunk (examples × positions), L layers.
+its output, δ = ∂loss_i/∂z with loss_i the loss of example i. Every metric is computed over the probe set. Metrics of z and δ
+are over pre-activations, metrics of h over outputs, where an activation has different numbers of them.
+
+Shapes: R networks, U units of a layer, B values of a unit in a chunk (examples × positions), L layers.
 A metric that cannot be computed is NaN, an empty field in the tables.
 """
 
@@ -57,10 +58,11 @@ def _saturated(stats: Any) -> Any:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is in words, where it is defined, and its function of ``LayerStats``.
+    """One metric: a description, where it is defined, and its function of ``LayerStats``.
 
-    ``over`` says what the function returns and how layers combine to a network's figure: ``units`` ([R, U], the mean
-    over all hidden units), ``norm`` ([R], the root of the sum of squares) or ``layer`` ([R], per layer only).
+    ``over`` is what the function returns and how layers combine to a network's figure: ``units`` ([R, U], the mean over
+    all hidden units), ``norm`` ([R], the root of the sum of squares), ``ratio`` ([R], the ratio of such roots) or ``layer``
+    ([R], per layer only).
     """
 
     summary: str
@@ -117,9 +119,9 @@ NETWORK_METRICS = (
     "code_sparsity",
 )
 OF_NETWORK = {
-    "delta_norm_ratio": ("delta_norm of layer 1 over that of the last hidden layer: below 1 it vanishes, above 1 it explodes",
+    "delta_norm_ratio": ("delta_norm of layer 1 over that of the last hidden layer: below 1 δ vanishes, above 1 it explodes",
                          "Schoenholz 2017"),
-    "code_sparsity": ("of an autoencoder: sparsity of its code, the middle hidden layer", "Hurley & Rickard 2009"),
+    "code_sparsity": ("autoencoders only: sparsity of the code, the middle hidden layer", "Hurley & Rickard 2009"),
 }  # fmt: skip
 
 

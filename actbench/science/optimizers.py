@@ -1,6 +1,6 @@
-"""The table of optimizers: the update rules of torch.optim for stacked networks, each network with its own rate.
+"""The table of optimizers: the update rules of torch.optim for stacked networks, with a learning rate per network.
 
-Shapes: R networks, then the shape of one network's parameter. Per-network settings are tensors [R, 1, …]. As in
+Shapes: R networks, then the shape of one network's parameter. Settings per network are tensors [R, 1, …]. As in
 torch.optim, weight decay acts on every trained parameter, biases included.
 """
 
@@ -103,7 +103,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def settings_of(name: str, momentum: float | None) -> Mapping[str, Any]:
-    """The settings that an optimizer has, with their defaults; nesterov only where there is momentum."""
+    """The settings of an optimizer and their defaults; nesterov only with momentum."""
     settings = dict(OPTIMIZERS[name].settings)
     if not momentum:
         settings.pop("nesterov", None)

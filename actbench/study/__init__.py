@@ -1,1 +1,1 @@
-"""A study: its file, overrides, and the networks that come of them."""
+"""A study: its file and overrides, and the networks that they define."""

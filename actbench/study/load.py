@@ -1,7 +1,7 @@
 """A study file and overrides → the networks to train. Hydra composes and parses; sweeps are expanded here.
 
-In YAML a list means: sweep it. The grid is the product of all axes; ``sweeps`` holds several sub-sweeps, each with the
-study's settings but for its own. What the command line says wins over both.
+In YAML a list means: sweep it. The grid is the product of all axes; ``sweeps`` holds several sub-sweeps, each of
+which overrides the study's settings. The command line overrides both.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any
 from actbench.base.errors import UserError, unknown
 from actbench.base.paths import PACKAGE, user_path
 from actbench.data.datasets import check_dataset_name
-from actbench.science import activations
-from actbench.science import optimizers as optim
+from actbench.science import activations, optimizers
 from actbench.science.inits import INITS
 from actbench.study.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
 from actbench.study.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
@@ -32,11 +31,11 @@ class Study:
     """A resolved study.
 
     Attributes:
-        name: what its result folder is called.
+        name: the name of its result folder.
         grids: one mapping of setting → values per sub-sweep.
         specs: the distinct networks, in order.
         axes: the settings that vary, in the order of the grid.
-        notes: what a user should know, such as a setting that no network has.
+        notes: remarks for the user, such as a setting that no network has.
     """
 
     name: str
@@ -47,13 +46,13 @@ class Study:
 
 
 def shipped_configs() -> Path:
-    """The folder of shipped studies: inside an installed package, beside it in a source tree."""
+    """The folder of shipped studies: in an installed package, or beside the package in a source tree."""
     inside = PACKAGE / "configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
 def study_names(config_dir: Path | None = None) -> dict[str, Path]:
-    """The studies that go by name; those of the user's folder hide shipped ones of the same name."""
+    """The studies that have a name; one in the user's folder hides a shipped one of the same name."""
     folders = [shipped_configs(), *([config_dir] if config_dir else [])]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.is_file()}
 
@@ -67,18 +66,18 @@ def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir:
         config_dir: a further folder of studies.
 
     Raises:
-        UserError: naming the wrong word.
+        UserError: names the word that is wrong.
     """
     path = _find(name, config_dir)
     fixed, swept = parse_overrides(overrides, path, config_dir)
     content = _compose(path, fixed, config_dir)
     sub_sweeps = content.pop("sweeps", None)
     named = _own_activations(content.pop("activations", None))
-    told = {override.split("=")[0].lstrip("+") for override in fixed}
+    from_command_line = {override.split("=")[0].lstrip("+") for override in fixed}
     base = {**content, **swept}
     grids = []
     for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
-        merged = {**base, **{key: value for key, value in sub.items() if key not in swept and key not in told}}
+        merged = {**base, **{key: value for key, value in sub.items() if key not in {*swept, *from_command_line}}}
         place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
         grids.append({key: _values(key, value, named, place) for key, value in merged.items()})
     specs, notes = _expand(grids)
@@ -117,7 +116,7 @@ def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str,
     GlobalHydra.instance().clear()
     try:
         with warnings.catch_warnings(), initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
-            warnings.simplefilter("ignore")  # of Hydra's, with its own paths: what is wrong is said as an error
+            warnings.simplefilter("ignore")  # Hydra's, which show its internals; a UserError reports what is wrong
             config = compose(path.stem, overrides=[*fixed, *search])
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError, RuntimeError) as error:
@@ -133,7 +132,7 @@ def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str,
 
 
 def _sizes(value: Any) -> Any:
-    """``hidden`` as text: [512, 256] and 512 become 512-256 and 512; UserError for what is not sizes."""
+    """``hidden`` as text: [512, 256] and 512 become 512-256 and 512; UserError for anything else."""
     if value is None or value == [None]:
         return None
     parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
@@ -180,7 +179,7 @@ def _target_name(entry: Any) -> str:
 
 
 def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any]:
-    """One setting's values, checked, without repetitions."""
+    """The values of one setting, checked, each once."""
     if isinstance(value, str) and _SWEEP_CALL.match(value):
         value = parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
     values = value if isinstance(value, list) else [value]
@@ -205,20 +204,20 @@ def _check_name(key: str, value: Any) -> None:
         raise unknown(key, value, activations.ACTIVATIONS, hint="or the dotted name of your own")
     if key in ("init", "recurrent_init") and value is not None and value not in INITS:
         raise unknown(key, value, INITS)
-    if key == "optimizer" and value not in optim.OPTIMIZERS:
-        raise unknown(key, value, optim.OPTIMIZERS)
+    if key == "optimizer" and value not in optimizers.OPTIMIZERS:
+        raise unknown(key, value, optimizers.OPTIMIZERS)
     if key == "dataset":
         check_dataset_name(value)
 
 
 def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
-    """The distinct networks of all grids, and a note on every setting that none of them has."""
+    """The distinct networks of all grids, and a note for every setting that none of them has."""
     size = sum(_product(len(values) for values in grid.values()) for grid in grids)
     if size > MAX_NETWORKS:
         raise UserError(f"the study has {size:,} networks; the most is {MAX_NETWORKS:,}")
     specs: dict[RunSpec, None] = {}
     for grid in grids:
-        # seeds vary fastest: the networks of a cell stand together in the tables
+        # seeds vary fastest, so that the networks of a cell are together in the tables
         keys = sorted(grid, key=lambda key: (key == "seed", list(SETTINGS).index(key)))
         for values in itertools.product(*(grid[key] for key in keys)):
             specs[normalise(dict(zip(keys, values, strict=True)))] = None
@@ -240,53 +239,59 @@ def _product(numbers: Iterable[int]) -> int:
 
 
 def normalise(settings: dict[str, Any]) -> RunSpec:
-    """A network with the defaults of its optimizer, activation and model filled in, and what they do not have left empty.
+    """A network with the defaults of its optimizer, activation and model filled in, and settings that do not apply left empty.
 
     Raises:
-        UserError: settings that exclude each other.
+        UserError: settings that contradict each other.
     """
-    told = dict(settings)
-    model = told.get("model", SETTINGS["model"].default)
+    given = dict(settings)
+    model = given.get("model", SETTINGS["model"].default)
     if model == "lstm":
-        told["activation"] = "tanh"  # its own nonlinearities are what an LSTM is
+        given["activation"] = "tanh"  # the nonlinearities of an LSTM are fixed
     if model == "autoencoder":
-        told["loss"] = "mse"
-    optimizer = told.get("optimizer", SETTINGS["optimizer"].default)
-    momentum = told.get("momentum")
-    momentum = optim.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
-    activation = told.get("activation", SETTINGS["activation"].default)
-    own = {**optim.settings_of(optimizer, momentum), **activations.settings_of(activation), **_settings_of_model(model, told)}
+        given["loss"] = "mse"
+    optimizer = given.get("optimizer", SETTINGS["optimizer"].default)
+    momentum = given.get("momentum")
+    momentum = optimizers.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
+    activation = given.get("activation", SETTINGS["activation"].default)
+    applicable = {
+        **optimizers.settings_of(optimizer, momentum),
+        **activations.settings_of(activation),
+        **_settings_of_model(model, given),
+    }
     if activations.units_of(activation) != (1, 1):
-        own["match_parameters"] = False
+        applicable["match_parameters"] = False
     for key in settings_with("owner"):
-        value = told.get(key)
-        told[key] = (own[key] if value is None else value) if key in own else None
-    if told["hidden"]:
-        sizes = [int(size) for size in told["hidden"].split("-")]
-        told["depth"], told["width"] = len(sizes), max(sizes)
-    spec = RunSpec(**told)
+        value = given.get(key)
+        given[key] = (applicable[key] if value is None else value) if key in applicable else None
+    if given["hidden"]:
+        sizes = [int(size) for size in given["hidden"].split("-")]
+        given["depth"], given["width"] = len(sizes), max(sizes)
+    spec = RunSpec(**given)
     _check_together(spec)
     return spec
 
 
-def _settings_of_model(model: str, told: dict[str, Any]) -> dict[str, Any]:
+def _settings_of_model(model: str, given: dict[str, Any]) -> dict[str, Any]:
     if model in ("rnn", "lstm"):
-        return {"recurrent_init": told.get("init", SETTINGS["init"].default), "sequence": "rows"}
+        return {"recurrent_init": given.get("init", SETTINGS["init"].default), "sequence": "rows"}
     if model == "autoencoder":
         return {"corruption": 0.0, "hidden": None}
     return {"hidden": None} if model == "mlp" else {}
 
 
 def _check_together(spec: RunSpec) -> None:
-    """UserError for settings that a network cannot have together."""
+    """UserError for settings that cannot be combined."""
     if spec.norm != "none" and spec.model in ("rnn", "lstm"):
         raise UserError(f"norm: '{spec.norm}' is not for model '{spec.model}'; allowed there: none")
     if spec.dropout and spec.model in ("rnn", "lstm"):
         raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
     if spec.dtype in ROUNDED and spec.model not in ("mlp", "autoencoder"):
         raise UserError(f"dtype: '{spec.dtype}' is not for model '{spec.model}'; allowed there: float32, float64")
-    changes_shapes = activations.units_of(spec.activation) != (1, 1)
-    if changes_shapes and spec.model == "resnet":
-        raise UserError(f"activation: '{spec.activation}' changes shapes, which a resnet's skips cannot; use model=cnn")
+    changes_sizes = activations.units_of(spec.activation) != (1, 1)
+    if changes_sizes and spec.model == "resnet":
+        raise UserError(
+            f"activation: '{spec.activation}' changes the number of outputs, which a resnet's skips do not allow; use model=cnn"
+        )
     if spec.match_parameters and spec.hidden:
-        raise UserError("match_parameters: a network with `hidden` has the sizes that it says")
+        raise UserError("match_parameters: it chooses the width, which `hidden` fixes; leave one of them out")

@@ -1,4 +1,4 @@
-"""Overrides in Hydra's grammar → what Hydra composes with, and the values of swept settings."""
+"""Overrides in Hydra's grammar → overrides for Hydra to compose with, and the values of swept settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from actbench.base.errors import UserError
 from actbench.study.spec import SETTINGS, check_setting_name
 
 MAX_NETWORKS = 1_000_000
-PARTS = ("activations", "sweeps")  # of a study, besides settings
+PARTS = ("activations", "sweeps")  # keys of a study besides settings
 
 
 def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | None) -> tuple[list[str], dict[str, list[Any]]]:
@@ -36,8 +36,8 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
                 if key != head:
                     raise UserError(f"override '{text}': '{head}' has no part '{key[len(head) + 1 :]}'")
             if head in PARTS and override.is_sweep_override():
-                raise UserError(f"override '{text}': '{head}' cannot be swept; it belongs into a study's file")
-            fixed.pop(key, None)  # as in Hydra, the last word on a setting counts
+                raise UserError(f"override '{text}': '{head}' cannot be swept; it belongs in a study file")
+            fixed.pop(key, None)  # as in Hydra, the last override of a setting counts
             swept.pop(key, None)
             if override.is_sweep_override():
                 _check_size(text, override.value())

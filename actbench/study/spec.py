@@ -1,4 +1,4 @@
-"""`RunSpec`, one network with all its settings: their names, types, defaults, ranges, and what each means for a pack."""
+"""`RunSpec`, one network with all its settings: their names, types, defaults, ranges, and what each is for a pack."""
 
 from __future__ import annotations
 
@@ -20,57 +20,58 @@ def _setting(default: Any, help: str, roles: str = "", **facts: Any) -> Any:
     """A field of RunSpec.
 
     Args:
-        default: once shipped, it never changes: settings at their default are not part of `run_id`.
-        help: what it means, in one line.
-        roles: what it is for a pack. ``stacked``: it changes values only, so networks that differ in it train in one pack;
-            ``switch``: but those with and without it do not; ``training``: it shows only once a network is trained;
-            ``data``: the data on the device depend on it.
-        facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices, optional (empty where
-            a network does not have it); owner: ``optimizer``, ``activation`` or ``model``, where only some have it.
+        default: never changes once shipped, since settings at their default are not part of `run_id`.
+        help: its meaning, in one line.
+        roles: what it is for a pack. ``stacked``: networks that differ in it can train in one pack; ``switch``: but networks
+            with it and without it cannot; ``training``: it has no effect at initialisation; ``data``: the data on the device
+            depend on it.
+        facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices, optional (may be
+            empty); owner: ``optimizer``, ``activation`` or ``model``, if only some of these have the setting.
     """
     return field(default=default, metadata={"help": help, **dict.fromkeys(roles.split(), True), **facts})
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One network: every setting that its results depend on, checked when made.
+    """One network: every setting that its results depend on. Values are checked on construction.
 
     Raises:
         UserError: if a value has the wrong type or lies outside its range.
     """
 
-    dataset: str = _setting("mnist-12k", "what it is trained on: a name of `actbench list datasets` or a path to an .npz", "data")
-    model: str = _setting("mlp", "the architecture: a name of `actbench list models`", choices=MODELS)
-    activation: str = _setting("relu", "the nonlinearity of every hidden layer; a dotted name for your own", "stacked")
-    init: str = _setting("he_normal", "how weights start", "stacked")
+    dataset: str = _setting("mnist-12k", "data set: a name from `actbench list datasets` or a path to an .npz", "data")
+    model: str = _setting("mlp", "architecture: a name from `actbench list models`", choices=MODELS)
+    activation: str = _setting("relu", "nonlinearity of the hidden layers; a dotted name for your own", "stacked")
+    init: str = _setting("he_normal", "initialisation of the weights: a name from `actbench list inits`", "stacked")
     depth: int = _setting(4, "hidden layers (convolutions of a cnn, recurrent layers of an rnn)", low=1, high=1000)
     width: int = _setting(64, "units in each hidden layer (channels of a cnn)", low=1, high=1_000_000)
-    bias: float = _setting(0.0, "the constant that hidden biases start from (the output layer's start at 0)", "stacked")
+    bias: float = _setting(0.0, "initial value of hidden biases (those of the output layer start at 0)", "stacked")
     lr: float = _setting(0.05, "learning rate", "stacked training", low=0)
-    seed: int = _setting(0, "random seed of the weights and the order of batches", "stacked", low=0, high=2**63 - 1)
-    optimizer: str = _setting("sgd", "the update rule", "training")
+    seed: int = _setting(0, "random seed for weights and batch order", "stacked", low=0, high=2**63 - 1)
+    optimizer: str = _setting("sgd", "update rule: a name from `actbench list optimizers`", "training")
     momentum: float | None = _setting(
-        None, "momentum, of sgd and rmsprop", "stacked switch training", low=0, below=1, optional=True, owner="optimizer"
+        None, "momentum of sgd and rmsprop", "stacked switch training", low=0, below=1, optional=True, owner="optimizer"
     )
     nesterov: bool | None = _setting(
-        None, "Nesterov's momentum, of sgd with momentum above 0", "training", optional=True, owner="optimizer"
+        None, "Nesterov momentum, for sgd with momentum above 0", "training", optional=True, owner="optimizer"
     )
     weight_decay: float = _setting(
         0.0, "weight decay as in torch.optim, on every trained parameter", "stacked switch training", low=0
     )
     weight_l1: float = _setting(
-        0.0, "adds this times the sum of |weight| to the loss; biases are spared", "stacked switch training", low=0
+        0.0, "adds this times the sum of |weight| to the loss; biases excluded", "stacked switch training", low=0
     )
     activation_l1: float = _setting(
-        0.0, "adds this times the sum over hidden outputs of |h|, a mean over examples", "stacked switch training", low=0
+        0.0,
+        "adds this times the sum of |h| over hidden outputs to the loss, as a mean over examples",
+        "stacked switch training",
+        low=0,
     )
-    dropout: float = _setting(
-        0.0, "share of hidden outputs that are dropped in training", "stacked switch training", low=0, below=1
-    )
+    dropout: float = _setting(0.0, "share of hidden outputs dropped in training", "stacked switch training", low=0, below=1)
     norm: str = _setting(
-        "none", "normalises before the activation, over the batch or over the layer", choices=("none", "batch", "layer")
+        "none", "normalisation before the activation: none, over the batch, or over the layer", choices=("none", "batch", "layer")
     )
-    batch_size: int = _setting(100, "training examples a step; an epoch's last batch may be smaller", "training", low=1)
+    batch_size: int = _setting(100, "training examples per step; an epoch's last batch may be smaller", "training", low=1)
     epochs: int = _setting(
         3, "passes over the training data; 0 measures at initialisation only", "training", low=0, high=1_000_000
     )
@@ -83,31 +84,31 @@ class RunSpec:
     )
     init_gain: float = _setting(1.0, "multiplies the standard deviation of the initial weights", "stacked", low=0)
     negative_slope: float | None = _setting(
-        None, "slope below 0, of leaky_relu; where it starts, of prelu", "stacked", optional=True, owner="activation"
+        None, "slope below 0 of leaky_relu; initial slope of prelu", "stacked", optional=True, owner="activation"
     )
     alpha: float | None = _setting(
-        None, "scale of the negative part, of elu and celu", "stacked", above=0, optional=True, owner="activation"
+        None, "scale of the negative part of elu and celu", "stacked", above=0, optional=True, owner="activation"
     )
-    beta: float | None = _setting(None, "sharpness, of softplus", "stacked", above=0, optional=True, owner="activation")
+    beta: float | None = _setting(None, "sharpness of softplus", "stacked", above=0, optional=True, owner="activation")
     pieces: int | None = _setting(
-        None, "linear pieces of a unit, of maxout", "stacked", low=2, high=64, optional=True, owner="activation"
+        None, "linear pieces per unit of maxout", "stacked", low=2, high=64, optional=True, owner="activation"
     )
     probe_size: int = _setting(2000, "training examples that the metrics are measured on", "data", low=1)
     dtype: str = _setting(
         "float32",
-        "precision of arithmetic; tf32, bfloat16: float32, but factors of matrix products are rounded to 11 or 8 bits",
+        "precision; tf32 and bfloat16 are float32 with the factors of matrix products rounded to 11 or 8 bits",
         "data",
         choices=("float32", "float64", "tf32", "bfloat16"),
     )
     hidden: str | None = _setting(
         None,
-        "sizes of hidden layers, of mlp and autoencoder, as 512-256-64; depth and width follow from it",
+        "sizes of the hidden layers of mlp and autoencoder, such as 512-256-64; sets depth and width",
         optional=True,
         owner="model",
     )
     loss: str = _setting(
         "cross_entropy",
-        "what is minimised; mse is to one-hot labels, of an autoencoder to its input",
+        "loss; mse is to one-hot labels, for an autoencoder to its input",
         choices=("cross_entropy", "mse"),
     )
     lr_schedule: str = _setting(
@@ -118,30 +119,28 @@ class RunSpec:
     )
     grad_clip: float = _setting(
         0.0,
-        "largest L2 norm of a network's gradient, which is scaled down to it; 0: no clipping",
+        "largest L2 norm of a network's gradient; larger gradients are scaled down to it; 0: no clipping",
         "stacked switch training",
         low=0,
     )
-    train_size: int | None = _setting(
-        None, "how many training examples there are, a fixed draw; null: all", "data", low=1, optional=True
-    )
+    train_size: int | None = _setting(None, "number of training examples, a fixed draw; null: all", "data", low=1, optional=True)
     eval_steps: int = _setting(0, "steps between further evaluations; 0: none", "training", low=0)
     eval_log: int = _setting(
-        0, "further evaluations, evenly spaced on a log scale: so many per tenfold steps; 0: none", "training", low=0, high=100
+        0, "number of further evaluations per tenfold steps, evenly spaced on a log scale; 0: none", "training", low=0, high=100
     )
     recurrent_init: str | None = _setting(
-        None, "how recurrent matrices start, of rnn and lstm (default: as init)", "stacked", optional=True, owner="model"
+        None, "initialisation of recurrent matrices of rnn and lstm (default: as init)", "stacked", optional=True, owner="model"
     )
     sequence: str | None = _setting(
         None,
-        "what a time step is, of rnn and lstm: rows or pixels of the image",
+        "time steps of rnn and lstm: rows or pixels of the image",
         choices=("rows", "pixels"),
         optional=True,
         owner="model",
     )
     corruption: float | None = _setting(
         None,
-        "share of inputs set to 0 (after scaling) in training, of an autoencoder",
+        "share of an autoencoder's inputs set to 0 (after scaling) in training",
         "training",
         low=0,
         below=1,
@@ -150,7 +149,7 @@ class RunSpec:
     )
     match_parameters: bool | None = _setting(
         None,
-        "of maxout and crelu: as many units as give the parameters of an elementwise activation",
+        "for maxout and crelu: choose the width that gives as many parameters as an elementwise activation",
         optional=True,
         owner="activation",
     )
@@ -178,16 +177,16 @@ SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
 
 
 def settings_with(fact: str) -> tuple[str, ...]:
-    """The settings of which a fact holds, such as ``stacked`` (see ``_setting``), in the order of RunSpec."""
+    """The settings that have a role or fact, such as ``stacked`` (see ``_setting``), in the order of RunSpec."""
     return tuple(name for name, setting in SETTINGS.items() if setting.metadata.get(fact))
 
 
-# Precisions of float32 whose matrix products read rounded factors: bits that are kept behind the leading one.
+# Precisions that round the factors of matrix products: mantissa bits that are kept after the leading one.
 ROUNDED = {"tf32": 10, "bfloat16": 7}
 
 
 def check_setting_name(name: str) -> str:
-    """Returns the name of a setting, or raises UserError with the nearest right one."""
+    """Returns the name of a setting, or raises UserError with the nearest valid one."""
     if name not in SETTINGS:
         raise unknown("setting", name, SETTINGS)
     return name

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from actbench.base import machine
 from actbench.data.datasets import load_dataset
-from actbench.launch.dispatch import Workers
-from actbench.plan.costs import make_packs, step_flop
+from actbench.launch.local import LocalLauncher
+from actbench.plan.costs import step_flop
+from actbench.plan.packing import make_packs
 from actbench.study.spec import RunSpec
 from tests.benchmarks.grid import few_to_measure, specs_of, stacked_seconds
 from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
@@ -66,8 +67,8 @@ def main(rounds: int) -> None:
         dataset = few_to_measure(Path(name))
         data = load_dataset(dataset, None)
         worked = replace(data.shape, features=data.shape.features - len(data.fixed_columns))
-        with Workers("cpu", cores, processes=True) as workers:
-            workers.start(cores)
+        parts = Path(name) / "parts"
+        with LocalLauncher(cores, parts) as launcher:
             for _ in range(rounds):
                 for kind, found in ceilings.items():
                     found.append(ceiling(kind, cores))
@@ -78,7 +79,7 @@ def main(rounds: int) -> None:
                         specs = [replace(s, batch_size=BATCH, train_size=BATCH * steps)
                                  for s in specs_of("mlp", width, depth, NETWORKS, dataset, steps)]  # fmt: skip
                         packs = sorted(make_packs(specs, {dataset: data.shape}, cores), key=len)[-cores:]
-                        seconds = stacked_seconds(workers, packs, data, dataset)
+                        seconds = stacked_seconds(launcher, parts, packs, data, dataset)
                         rates.setdefault((width, depth), []).append(step_flop(specs[0], worked) / seconds / 1e9)
                         sizes[width, depth] = len(packs[-1])
     plain, best = (statistics.median(ceilings[kind]) for kind in ("plain", "onednn"))
@@ -87,11 +88,14 @@ def main(rounds: int) -> None:
     for (width, depth), found in rates.items():
         rate = statistics.median(found)
         rows.append([width, depth, sizes[width, depth], f"{rate:.0f}", f"{100 * rate / best:.0f}", f"{100 * rate / plain:.0f}"])
-    told = measured_on()
-    write_csv("ceiling", head, rows, told)
+    machine_line = measured_on()
+    write_csv("ceiling", head, rows, machine_line)
     lines = markdown(head, rows)
     lines += ["", f"Ceilings of all cores: {best:.0f} GFLOP/s with oneDNN, {plain:.0f} with torch's own (MKL)."]
-    lines += ["", f"{told}; batches of {BATCH}, medians of {rounds} rounds; `python -m tests.benchmarks.ceiling {rounds}`."]
+    lines += [
+        "",
+        f"{machine_line}; batches of {BATCH}, medians of {rounds} rounds; `python -m tests.benchmarks.ceiling {rounds}`.",
+    ]
     write_markdown("ceiling", lines)
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.convolutions [ROUNDS]
 
-For every shape: actbench's own training step as it plans it, the same forced to stack 8 networks (grouped convolutions)
-and to train one, and a plain torch.nn module, one network after another in channels_last and in torch's default layout.
-One core, in turns, medians; milliseconds per network and step.
+For every shape: actbench's training step as it is planned, in packs of 8 networks, and in packs of one; and a plain torch.nn
+module, one network after another, in channels_last and in torch's default layout. One core, in turns, medians; milliseconds
+per network and step.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -25,9 +26,12 @@ from torch import nn
 
 from actbench.data.datasets import Data
 from actbench.engine.device_data import DeviceData
-from actbench.engine.train import Trainer
-from actbench.plan import costs as plan
-from actbench.plan.costs import make_packs
+from actbench.engine.products import products
+from actbench.engine.trainer import Trainer
+from actbench.plan import costs
+from actbench.plan.pack import Pack
+from actbench.plan.pack_plan import plan_pack
+from actbench.plan.packing import make_packs
 from actbench.study.load import normalise
 from actbench.study.spec import RunSpec
 from tests import oracle
@@ -41,22 +45,23 @@ SHAPES = [  # width, depth, side, channels, batch, model
 ]  # fmt: skip
 
 
-def step_of_actbench(specs: list[RunSpec], data: DeviceData, most: int | None) -> tuple[Callable[[], None], int]:
-    """A training step, and of how many networks."""
-    before = plan.networks_per_pack
-    if most:
-        plan.networks_per_pack = lambda *_, **__: most
-    try:
+def step_of_actbench(specs: list[RunSpec], data: Data, most: int | None) -> tuple[Callable[[], None], int]:
+    """A training step of a pack, of ``most`` networks or as planned, and how many networks it holds."""
+    size = (lambda *_, **__: most) if most else costs.networks_per_pack
+    with (
+        mock.patch("actbench.plan.packing.networks_per_pack", size),
+        mock.patch("actbench.plan.pack_plan.networks_per_pack", size),
+    ):
         pack = make_packs(specs, {"random": data.shape})[0]
-    finally:
-        plan.networks_per_pack = before
+        plan = plan_pack(pack, data.shape)
+    on_device = DeviceData(data, plan, "cpu")
     with torch.no_grad():
-        trainer = Trainer(pack, data)
-    x, y = data.batch(data.order(pack.seeds, 1)[:, : specs[0].batch_size])
+        trainer = Trainer(plan, on_device)
+    index = on_device.order(pack.seeds, 1)[:, : specs[0].batch_size]
 
     def step() -> None:
-        with torch.no_grad():
-            trainer.train_step(x, y)
+        with torch.no_grad(), products(plan.products):
+            trainer.step(index)
 
     return step, len(pack)
 
@@ -86,12 +91,11 @@ def main(rounds: int) -> None:
         image = Data("random", x, y, x, y, 10, (side, side, channels))
         common = dict(dataset="random", model=model, width=width, depth=depth, batch_size=batch, epochs=1, lr=1e-4, probe_size=16)
         specs = [normalise({**common, "seed": 0, "init_gain": 0.5 + k / 16}) for k in range(8)]
-        data = DeviceData(image, specs[0], "cpu")
-        own, count = step_of_actbench(specs, data, None)
+        data = DeviceData(image, plan_pack(Pack((specs[0],), (0,)), image.shape), "cpu")
         ways: dict[str, tuple[Callable[[], None], int]] = {
-            "actbench": (own, count),
-            "8 stacked": step_of_actbench(specs, data, 8),
-            "one": step_of_actbench(specs, data, 1),
+            "actbench": step_of_actbench(specs, image, None),
+            "8 stacked": step_of_actbench(specs, image, 8),
+            "one": step_of_actbench(specs, image, 1),
             "torch, channels_last": (step_of_torch(specs[0], data, torch.channels_last), 1),
             "torch, default layout": (step_of_torch(specs[0], data, torch.contiguous_format), 1),
         }
@@ -112,8 +116,8 @@ def main(rounds: int) -> None:
     with (out / "convolutions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([head, *rows])
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * (len(head) - 1)], *rows)]
-    told = f"One core, torch {torch.__version__.split('+')[0]}, {time.strftime('%Y-%m-%d')}; medians of {rounds} turns; "
-    lines += ["", told + f"`python -m tests.benchmarks.convolutions {rounds}`. Milliseconds per network and step."]
+    measured = f"One core, torch {torch.__version__.split('+')[0]}, {time.strftime('%Y-%m-%d')}; medians of {rounds} turns; "
+    lines += ["", measured + f"`python -m tests.benchmarks.convolutions {rounds}`. Milliseconds per network and step."]
     (out / "convolutions.md").write_text("\n".join(lines) + "\n")
 
 

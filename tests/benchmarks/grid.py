@@ -20,10 +20,14 @@ import numpy as np
 
 from actbench.base import machine
 from actbench.data.datasets import Data, load_dataset
-from actbench.launch.dispatch import Workers
-from actbench.launch.events import Finished
-from actbench.plan.costs import make_packs, step_flop
-from actbench.study.spec import Pack, RunSpec
+from actbench.launch.dispatch import dispatch
+from actbench.launch.events import Failed
+from actbench.launch.local import LocalLauncher
+from actbench.plan.costs import step_flop
+from actbench.plan.pack import Pack
+from actbench.plan.packing import make_packs
+from actbench.results.parts import part_name, read_part, remove_part
+from actbench.study.spec import RunSpec
 from tests.benchmarks.tables import measured_on, write_csv, write_markdown
 
 BATCH = 100
@@ -41,11 +45,11 @@ def few_to_measure(folder: Path) -> str:
 
 
 def specs_of(model: str, width: int, depth: int, networks: int, dataset: str, steps: int) -> list[RunSpec]:
-    told = dict(model=model, width=width, depth=depth, dataset=dataset, batch_size=BATCH, epochs=1, probe_size=16)
+    common = dict(model=model, width=width, depth=depth, dataset=dataset, batch_size=BATCH, epochs=1, probe_size=16)
     seeds = min(networks, 5)
     rates = [0.001 * (1 + k) / networks for k in range(networks // seeds)]
-    told["train_size"] = BATCH * steps
-    return [RunSpec(**told, activation="relu", init="he_normal", seed=s, lr=lr) for lr in rates for s in range(seeds)]
+    common["train_size"] = BATCH * steps
+    return [RunSpec(**common, activation="relu", init="he_normal", seed=s, lr=lr) for lr in rates for s in range(seeds)]
 
 
 class PlainLoop:
@@ -87,12 +91,15 @@ class PlainLoop:
         return (time.perf_counter() - began) / steps
 
 
-def stacked_seconds(workers: Workers, packs: list[Pack], data: Data, name: str) -> float:
-    """Per network and step, of packs that train side by side."""
-    done = [e for e in workers.run(packs, {name: data}, {name: data.shape}) if isinstance(e, Finished)]
-    assert sum(len(e.pack) for e in done) == sum(map(len, packs)) and all(e.training_seconds for e in done)
-    steps = packs[0].shared.train_size // BATCH
-    return statistics.mean(e.training_seconds / len(e.pack) for e in done) / steps / len(packs)
+def stacked_seconds(launcher: LocalLauncher, parts: Path, packs: list[Pack], data: Data, name: str) -> float:
+    """Per network and step, of packs that train side by side and write to ``parts``."""
+    assert not [e for e in dispatch(packs, launcher, {name: data.shape}) if isinstance(e, Failed)]
+    seconds = []
+    for pack in packs:
+        part = parts / part_name(spec.run_id for spec in pack.specs)
+        seconds.append(read_part(part).seconds["training"] / len(pack))
+        remove_part(part)  # the next round's would else be taken for it
+    return statistics.mean(seconds) / (packs[0].shared.train_size // BATCH) / len(packs)
 
 
 def main(rounds: int) -> None:
@@ -104,9 +111,8 @@ def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         dataset = few_to_measure(Path(name))
         data = load_dataset(dataset, None)
-        with Workers("cpu", cores, processes=True) as many, Workers("cpu", 1, processes=True) as one:
-            many.start(cores)
-            one.start(1)
+        parts = Path(name) / "parts"
+        with LocalLauncher(cores, parts) as many, LocalLauncher(1, parts) as one:
             for model, width, depth in grid:
                 plain = PlainLoop(model, width, depth, data)
                 plain.seconds(2)
@@ -119,12 +125,12 @@ def main(rounds: int) -> None:
                     sample[networks] = sorted(packs, key=len)[-cores:]
                 plain.seconds(steps)  # each way once to warm up
                 for packs in sample.values():
-                    stacked_seconds(many if len(packs) > 1 else one, packs, data, dataset)
+                    stacked_seconds(many if len(packs) > 1 else one, parts, packs, data, dataset)
                 for _ in range(rounds):
                     plain_times.append(plain.seconds(steps))
                     for networks, packs in sample.items():
-                        team = many if len(packs) > 1 else one
-                        times.setdefault(networks, []).append(stacked_seconds(team, packs, data, dataset))
+                        launcher = many if len(packs) > 1 else one
+                        times.setdefault(networks, []).append(stacked_seconds(launcher, parts, packs, data, dataset))
                 for networks, taken in times.items():
                     base, own = 1e6 * statistics.median(plain_times), 1e6 * statistics.median(taken)
                     rows.append(
@@ -142,15 +148,15 @@ def main(rounds: int) -> None:
                     print(
                         *rows[-1], f"{step_flop(sample[networks][0].shared, data.shape) / own / 1e3:.0f} GFLOP/s", file=sys.stderr
                     )
-    told = measured_on()
-    write_csv("grid", head, rows, told)
+    machine_line = measured_on()
+    write_csv("grid", head, rows, machine_line)
     lines = ["Speed over the plain loop, per network and step. Columns: networks in the sweep.", ""]
     every = sorted({row[3] for row in rows})
     lines += [f"| {' | '.join(['model', 'width', 'depth', *map(str, every)])} |", f"|---|{'---:|' * (2 + len(every))}"]
     for model, width, depth in grid:
         ratios = {row[3]: f"{row[6]:.2f}" for row in rows if row[:3] == [model, width, depth]}
         lines.append(f"| {model} | {width} | {depth} | {' | '.join(ratios.get(n, '') for n in every)} |")
-    lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.grid {rounds}`."]
+    lines += ["", f"{machine_line}; medians of {rounds} rounds; `python -m tests.benchmarks.grid {rounds}`."]
     write_markdown("grid", lines)
 
 

@@ -65,10 +65,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, overrides in STUDIES.items():
             command = [sys.executable, "-m", "actbench", "run", "single", *overrides.split(), "--out", f"{folder}/{len(rows)}"]
-            told = json.loads(subprocess.run([*command, "--dry-run", "--json"], check=True, capture_output=True).stdout)
+            forecast = json.loads(subprocess.run([*command, "--dry-run", "--json"], check=True, capture_output=True).stdout)
             seconds, peak = peak_of([*command, "--quiet"])
-            ratios = seconds / told["seconds"], peak / told["memory_bytes"]
-            figures = told["memory_bytes"] / 2**30, peak / 2**30, ratios[1], told["seconds"], seconds, ratios[0]
+            ratios = seconds / forecast["seconds"], peak / forecast["memory_bytes"]
+            figures = forecast["memory_bytes"] / 2**30, peak / 2**30, ratios[1], forecast["seconds"], seconds, ratios[0]
             rows.append([name, *(f"{figure:.2f}" for figure in figures)])
             print(*rows[-1], sep="  ", file=sys.stderr)
     head = ["study", "forecast GiB", "peak GiB", "peak over forecast", "forecast s", "taken s", "taken over forecast"]

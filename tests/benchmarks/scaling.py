@@ -80,15 +80,15 @@ def main() -> None:
     own = (last.own_bytes - first.own_bytes) / more / 1024
     head = ["networks", "seconds", "ms per network", "orchestration, ms per network", "MiB of the process that writes",
             "MiB of the largest worker", "KiB on disk per network"]  # fmt: skip
-    told = measured_on()
-    write_csv("scaling", head, rows, told)
+    machine_line = measured_on()
+    write_csv("scaling", head, rows, machine_line)
     lines = markdown(head, rows)
     lines += [
         "",
         f"From {NETWORKS[0]:,} to {NETWORKS[-1]:,} networks, one more takes {per_network:.2f} ms, of which orchestration ",
     ]
     lines[-1] += f"{orchestration:.2f} ms on one core, and {own:.1f} KiB of the process that writes."
-    lines += ["", f"{told}; `python -m tests.benchmarks.scaling`."]
+    lines += ["", f"{machine_line}; `python -m tests.benchmarks.scaling`."]
     write_markdown("scaling", lines)
 
 

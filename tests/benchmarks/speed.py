@@ -3,8 +3,8 @@
     pip install jax
     python -m tests.benchmarks.speed [ROUNDS]
 
-Rounds go in turn through all ways, and medians are compared, since machines are noisy. The multirun trains a network per
-activation and is scaled up; the others train all 256.
+Every round runs all ways in turn, and medians are compared, since machines are noisy. The multirun trains one network per
+activation, and its time is scaled up; the others train all 256.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(rounds: int) -> None:
                 taken[way].append(scale * seconds(command))
                 print(f"{taken[way][-1]:8.1f} s  {way}", file=sys.stderr)
     jax = metadata.version("jax")
-    told = measured_on(f"jax {jax}")
+    machine_line = measured_on(f"jax {jax}")
     plain = statistics.median(taken["plain torch loop, data in memory"])
     rows = []
     for way, times in taken.items():
@@ -80,10 +80,10 @@ def main(rounds: int) -> None:
                 f"{plain / median:.2f}",
             ]
         )
-    head = ["way to train 256 networks", "seconds", "least", "most", "ms per network", "speed over the plain loop"]
-    write_csv("speed", head, rows, told)
+    head = ["way to train 256 networks", "seconds", "min", "max", "ms per network", "speed over the plain loop"]
+    write_csv("speed", head, rows, machine_line)
     lines = markdown(head, rows)
-    lines += ["", f"{told}; medians of {rounds} rounds; `python -m tests.benchmarks.speed {rounds}`."]
+    lines += ["", f"{machine_line}; medians of {rounds} rounds; `python -m tests.benchmarks.speed {rounds}`."]
     lines += [f"The multirun trained {count} networks a round and is scaled to {everything}."]
     write_markdown("speed", lines)
 

@@ -1,4 +1,4 @@
-"""What benchmarks write: a CSV and a markdown table in results/, with the machine, versions and date."""
+"""The output of benchmarks: a CSV and a markdown table in results/, with the machine, versions and date."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def measured_on(*more: str) -> str:
     return ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *parts])
 
 
-def write_csv(name: str, head: Sequence[str], rows: Sequence[Sequence[Any]], told: str) -> None:
-    """results/NAME.csv, with a last column that says what it was measured on."""
+def write_csv(name: str, head: Sequence[str], rows: Sequence[Sequence[Any]], machine_line: str) -> None:
+    """results/NAME.csv, with the machine and versions in a last column."""
     with (Path("results") / f"{name}.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([[*head, "machine"], *([*row, told] for row in rows)])
+        csv.writer(file).writerows([[*head, "machine"], *([*row, machine_line] for row in rows)])
 
 
 def write_markdown(name: str, lines: Sequence[str]) -> None:

@@ -1,0 +1,90 @@
+"""`Session`: keeps what the packs of a run give, and accounts for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from actbench.launch.events import Done, Event, Progress
+from actbench.results.provenance import meta_of, now
+from actbench.results.reading import FINISHED
+from actbench.results.store import Store
+from actbench.run.options import Finished, Options, Outcome, Started
+from actbench.run.prepare import Prepared
+
+SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
+
+
+class Session:
+    """One run of a study. Use as a context manager: on leaving, whatever was finished is in the tables.
+
+    Args:
+        prepared: the study.
+        store: its result folder.
+        options: how it runs.
+
+    Attributes:
+        packs: what is to train.
+    """
+
+    def __init__(self, prepared: Prepared, store: Store, options: Options) -> None:
+        self._prepared, self._store, self._options = prepared, store, options
+        self._order = [spec.run_id for spec in prepared.study.specs]
+        self._meta = meta_of(prepared.folder, prepared.study, prepared.data, prepared.device, options.command)
+        self._trained, self._seconds, self._measuring = 0, 0.0, 0.0
+        self.packs = prepared.packs(store.finished)
+
+    def __enter__(self) -> Self:
+        self._store.save(self._order, self._meta)  # a folder that cannot be written to is found out now
+        study, missing = self._prepared.study, sum(map(len, self.packs))
+        event = Started(study.name, len(study.specs), missing, self._prepared.folder, self._prepared.device)
+        self._options.on_event(event)
+        self._began = self._saved = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._store.take_in_parts()  # of packs that were finished after the last event was heard of
+        self._store.save(self._order, {**self._meta, "finished": now()})
+        self._ended = time.perf_counter()
+
+    def keep(self, event: Event) -> None:
+        """Takes in the part of a pack that is done, notes why one failed, and hands on what a display shows."""
+        if isinstance(event, Progress):
+            self._options.on_event(event)
+            return
+        finished = Finished(event.pack)
+        run_ids = [spec.run_id for spec in event.pack.specs]
+        if isinstance(event, Done):
+            part = self._store.take_in(run_ids)
+            self._seconds += part.seconds["seconds"]
+            self._measuring += part.seconds["measuring"]
+            finished = Finished(event.pack, part.last("test_accuracy"), part.last("dead_fraction"))
+        else:
+            self._store.add_failed(event.pack.specs, event.reason)
+        self._trained += len(event.pack)
+        self._save_now_and_then()
+        self._options.on_event(finished)
+
+    def _save_now_and_then(self) -> None:
+        time_now = time.perf_counter()
+        if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10):
+            self._store.save(self._order, self._meta)
+            self._saved = time.perf_counter()
+
+    def outcome(self) -> Outcome:
+        """What was done."""
+        study, statuses = self._prepared.study, dict.fromkeys((*FINISHED, "failed", "missing"), 0)
+        known = self._store.status
+        for run_id in self._order:
+            statuses[known.get(run_id, "missing")] += 1
+        training = self._seconds - self._measuring
+        trains = any(spec.epochs for spec in study.specs)  # else measuring is all there is
+        return Outcome(
+            folder=self._prepared.folder,
+            study=study,
+            statuses=statuses,
+            trained=self._trained,
+            seconds=self._ended - self._began,
+            measuring_share=self._measuring / training if trains and training > 0 else 0.0,
+            errors=self._store.errors(self._order),
+        )
