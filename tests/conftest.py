@@ -16,6 +16,7 @@ from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
 from actbench.engine.trainer import Measurements, Trainer
+from actbench.launch.processes import server_with_torch
 from actbench.plan.pack import Pack
 from actbench.plan.pack_plan import plan_pack
 from actbench.plan.packing import make_packs
@@ -109,3 +110,10 @@ def mnist() -> Data:
 @pytest.fixture(scope="session")
 def gaussian() -> Data:
     return load_dataset("gaussian")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_loaded_once():
+    """Runs in processes fork from one server, which loads torch once for all tests."""
+    with server_with_torch():
+        yield

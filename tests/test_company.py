@@ -201,7 +201,7 @@ KINDS = {
     "lstm": dict(model="lstm", width=5),
     "lstm of whole vectors": dict(model="lstm", width=16, batch_size=20),
 }  # fmt: skip
-COMPANY = ("relu", "prelu", "tanh", "gelu", "elu", "sigmoid", "tests.actors.Trained(units={width})", "tests.actors.smooth")
+COMPANY = ("relu", "prelu", "tanh", "gelu", "tests.actors.Trained(units={width})", "tests.actors.smooth")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -214,15 +214,12 @@ def test_rows_alone_equal_rows_in_any_company(kind, dtype):
         pytest.skip("float32 alone is rounded to it")
     names = ("relu",) if common["model"] == "lstm" else [name.format(width=common["width"]) for name in COMPANY]
     specs = dict.fromkeys(
-        make_spec(**common, activation=name, seed=seed, lr=lr)
-        for name in names
-        for seed in (0, 5, 6)
-        for lr in (0.01, 0.05, 1e30)
+        make_spec(**common, activation=name, seed=seed, lr=lr) for name in names for seed in (0, 5) for lr in (0.01, 0.05, 1e30)
     )
     data = device_data(images, next(iter(specs)))
-    (pack,) = [Pack(tuple(sorted(specs, key=lambda spec: spec.seed)), (0, 5, 6))]
+    (pack,) = [Pack(tuple(sorted(specs, key=lambda spec: spec.seed)), (0, 5))]
     together = trained(pack, data)
-    for r in range(0, len(pack), 4):
+    for r in range(0, len(pack), 7):
         spec = pack.specs[r]
         assert_same_rows(trained(Pack((spec,), (spec.seed,)), data), 0, together, r)
     first = [spec for spec in pack.specs if spec.seed == 0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from actbench.engine.evaluation import Evaluator, asymptotes_of
+from actbench.engine.evaluation import asymptotes_of
 from actbench.plan.architecture import MODELS
 from actbench.plan.packing import make_packs
 from actbench.results.columns import COLUMNS

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actbench.base.errors import UserError
 from actbench.base.lazy import functional as F
 from actbench.base.lazy import torch
+
+if TYPE_CHECKING:  # torch is loaded when it is first used
+    from torch import Tensor
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
@@ -42,10 +45,10 @@ class Activation:
     formula: str
     derivative: str
     source: str
-    forward: Callable[..., Any]
-    backward: Callable[..., Any] | None = None
+    forward: Callable[..., Tensor]
+    backward: Callable[..., Tensor] | None = None
     from_output: bool = False
-    in_place: Callable[[Any], Any] | None = None
+    in_place: Callable[[Tensor], Tensor] | None = None
     increasing: bool = False
     exact: bool = False
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -246,7 +249,7 @@ def _gain_of_shape_changing(entry: Activation, settings: dict[str, float]) -> fl
     return gain_of_values(z, entry.forward(z.view(1, 1, 1, -1)).square().mean(2).sqrt().flatten(), "crelu")
 
 
-def gain_of_values(z: Any, h: Any, name: str) -> float:
+def gain_of_values(z: Tensor, h: Tensor, name: str) -> float:
     """The gain from values h = φ(z) on an even grid z, by the trapezoid rule; UserError if φ is 0 or not finite there."""
     second_moment = float(torch.trapezoid(h.square() * torch.exp(-z.square() / 2), z)) / (2 * torch.pi) ** 0.5
     if not 0 < second_moment < float("inf"):

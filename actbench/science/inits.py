@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from actbench.base.lazy import torch
+
+if TYPE_CHECKING:  # torch is loaded when it is first used
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,20 @@ class Init:
 
     formula: str
     source: str
-    weights: Callable[[Any, Fans, float], Any]
+    weights: Callable[[Tensor, Fans, float], Tensor]
     wants_gain: bool = False
-    adjust: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    adjust: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
 
-def _normal(noise: Any, std: float) -> Any:
+def _normal(noise: Tensor, std: float) -> Tensor:
     return noise * std
 
 
-def _uniform(noise: Any, bound: float) -> Any:
+def _uniform(noise: Tensor, bound: float) -> Tensor:
     return (torch.special.ndtr(noise) * 2 - 1) * bound
 
 
-def _orthogonal(noise: Any, gain: float) -> Any:
+def _orthogonal(noise: Tensor, gain: float) -> Tensor:
     """Orthonormal rows or columns, whichever are fewer. Q of QR with R's diagonal positive is uniform (Mezzadri 2007)."""
     tall = noise if noise.shape[-2] >= noise.shape[-1] else noise.transpose(-1, -2)
     q, r = torch.linalg.qr(tall)
@@ -72,17 +75,17 @@ def _orthogonal(noise: Any, gain: float) -> Any:
     return (q if tall is noise else q.transpose(-1, -2)) * gain
 
 
-def _identity(noise: Any, fans: Fans, gain: float) -> Any:
+def _identity(noise: Tensor, fans: Fans, gain: float) -> Tensor:
     if fans.inputs != fans.outputs:
         return _normal(noise, fans.fan_in**-0.5)
     return _at_centre(torch.eye(fans.inputs, dtype=noise.dtype).expand(len(noise), -1, -1), fans)
 
 
-def _delta_orthogonal(noise: Any, fans: Fans, gain: float) -> Any:
+def _delta_orthogonal(noise: Tensor, fans: Fans, gain: float) -> Tensor:
     return _at_centre(_orthogonal(noise.view(*noise.shape[:2], fans.inputs, -1)[..., fans.positions // 2], gain), fans)
 
 
-def _at_centre(matrix_SOI: Any, fans: Fans) -> Any:
+def _at_centre(matrix_SOI: Tensor, fans: Fans) -> Tensor:
     """A kernel that is a matrix at its central position and 0 elsewhere."""
     kernel = torch.zeros(*matrix_SOI.shape, fans.positions, dtype=matrix_SOI.dtype)
     kernel[..., fans.positions // 2] = matrix_SOI
@@ -92,7 +95,7 @@ def _at_centre(matrix_SOI: Any, fans: Fans) -> Any:
 RAI_STD = 0.6007
 
 
-def _asymmetric(w_SOI: Any, more_SO3: Any) -> tuple[Any, Any]:
+def _asymmetric(w_SOI: Tensor, more_SO3: Tensor) -> tuple[Tensor, Tensor]:
     """Replaces one random entry of each unit's weights and bias, N(0, 0.6007²/fan_in), by a draw of Beta(2, 1) on [0, 1]."""
     inputs = w_SOI.shape[-1]
     bias_SO1 = more_SO3[..., :1] * RAI_STD * inputs**-0.5

@@ -5,9 +5,12 @@ Shapes: R networks, U units of a layer, B values of a unit in a chunk (examples 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actbench.base.lazy import torch
+
+if TYPE_CHECKING:  # torch is loaded when it is first used
+    from torch import Tensor
 
 ASYMPTOTE_MARGIN = 1e-3
 
@@ -28,7 +31,7 @@ class Moments:
         self.centre_R: Any = 0.0
         self.scale_R: Any = None  # None: not scaled
 
-    def add(self, x_RUB: Any, scratch: Any) -> None:
+    def add(self, x_RUB: Tensor, scratch: Tensor) -> None:
         """Adds a chunk."""
         values = x_RUB.shape[1] * x_RUB.shape[2]
         first = not self.count
@@ -45,18 +48,18 @@ class Moments:
         self.square_R = self.square_R + _square_sums(x_RUB, self.scale_R, scratch)
 
     @property
-    def mean_R(self) -> Any:
+    def mean_R(self) -> Tensor:
         """The mean, [R]."""
         return self.total_R / self.count
 
     @property
-    def std_R(self) -> Any:
+    def std_R(self) -> Tensor:
         """The standard deviation (of the whole population, not a sample), [R]."""
         off_R = self.mean_R - self.centre_R.to(torch.float64)
         return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
 
 
-def _scale_if_needed(size_R: Any) -> Any:
+def _scale_if_needed(size_R: Tensor) -> Tensor | None:
     """Powers of two near the values' mean sizes, [R] in float64, 1 where float32 can square them; None if it can for all."""
     extreme = size_R.isfinite() & (size_R > 0) & ((size_R < 1e-9) | (size_R > 1e9))
     if not bool(extreme.any()):
@@ -65,7 +68,7 @@ def _scale_if_needed(size_R: Any) -> Any:
     return torch.where(extreme, torch.ldexp(torch.ones_like(size_R), exponent_R), 1.0)
 
 
-def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:
+def _square_sums(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> Tensor:
     """Sums of squares over units and examples, [R] in float64."""
     if scale_R is not None:
         x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
@@ -74,9 +77,9 @@ def _square_sums(x_RUB: Any, scale_R: Any, scratch: Any) -> Any:
     return square_R if scale_R is None else square_R * scale_R.square()
 
 
-def l2_norms(tensors: list[Any]) -> Any:
+def l2_norms(tensors: list[Tensor]) -> Tensor:
     """The L2 norm over all of each network's tensors [R, …], [R] in float64, without overflow or underflow."""
-    squares = 0.0
+    squares: Any = 0.0
     for tensor in tensors:
         w_ROI = tensor.reshape(*tensor.shape[:2], -1)
         square_R = _square_sums(w_ROI, None, None)
@@ -102,15 +105,15 @@ class LayerStats:
             any), of W.
     """
 
-    zeros_RU: Any
-    near_RU: Any
-    abs_h_RU: Any
-    abs_delta_RU: Any
-    grad_norm_R: Any
-    update_norm_R: Any
-    weight_norm_R: Any
+    zeros_RU: Tensor
+    near_RU: Tensor
+    abs_h_RU: Tensor
+    abs_delta_RU: Tensor
+    grad_norm_R: Tensor
+    update_norm_R: Tensor
+    weight_norm_R: Tensor
 
-    def __init__(self, asymptotes_R2: Any | None = None, born_dead_RU: Any | None = None) -> None:
+    def __init__(self, asymptotes_R2: Tensor | None = None, born_dead_RU: Tensor | None = None) -> None:
         self.examples = self.with_delta = 0
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
         self.born_dead_RU = born_dead_RU
@@ -120,7 +123,7 @@ class LayerStats:
             self.middle_R = asymptotes_R2.mean(1).view(-1, 1, 1)
             self.reach_R = ((asymptotes_R2[:, 1] - asymptotes_R2[:, 0]) / 2 - ASYMPTOTE_MARGIN).view(-1, 1, 1)
 
-    def observe(self, z_RUB: Any, h_RUB: Any) -> None:
+    def observe(self, z_RUB: Tensor, h_RUB: Tensor) -> None:
         """Adds the outputs of a chunk of examples."""
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
@@ -132,14 +135,14 @@ class LayerStats:
             self._add("near_RU", torch.ge(scratch, self.reach_R.to(h_RUB.dtype), out=scratch).sum(-1))
         self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
 
-    def observe_delta(self, delta_RUB: Any, examples: int) -> None:
+    def observe_delta(self, delta_RUB: Tensor, examples: int) -> None:
         """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""
         self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
         self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
         self.delta.add(delta_RUB, scratch)
 
-    def _add(self, name: str, value: Any) -> None:
+    def _add(self, name: str, value: Tensor) -> None:
         if (so_far := getattr(self, name, None)) is None:
             setattr(self, name, value)
         else:
@@ -151,10 +154,10 @@ class LayerStats:
         return int(self.zeros_RU.shape[1])
 
     @property
-    def dead_RU(self) -> Any:
+    def dead_RU(self) -> Tensor:
         """Which units output exactly 0 on every example."""
         return self.zeros_RU == self.examples
 
 
-def _abs_sums(x_RUB: Any, scratch: Any) -> Any:
+def _abs_sums(x_RUB: Tensor, scratch: Tensor) -> Tensor:
     return torch.abs(x_RUB, out=scratch).sum(-1).to(torch.float64)

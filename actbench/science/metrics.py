@@ -12,44 +12,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from actbench.base.lazy import torch
 from actbench.science.layer_stats import LayerStats
+
+if TYPE_CHECKING:  # torch is loaded when it is first used
+    from torch import Tensor
 
 DORMANT_TAU = 0.025
 GRAD_DORMANT_TAU = 0.01
 
 
-def _dead(stats: Any) -> Any:
+def _dead(stats: LayerStats) -> Tensor:
     return stats.dead_RU
 
 
-def _born_dead(stats: Any) -> Any:
+def _born_dead(stats: LayerStats) -> Tensor:
     return stats.dead_RU if stats.born_dead_RU is None else stats.born_dead_RU
 
 
-def _died(stats: Any) -> Any:
+def _died(stats: LayerStats) -> Tensor:
     return stats.dead_RU & ~_born_dead(stats)
 
 
-def _revived(stats: Any) -> Any:
+def _revived(stats: LayerStats) -> Tensor:
     return ~stats.dead_RU & _born_dead(stats)
 
 
-def _dormant(stats: Any) -> Any:
+def _dormant(stats: LayerStats) -> Tensor:
     return stats.abs_h_RU <= DORMANT_TAU * stats.abs_h_RU.mean(1, keepdim=True)
 
 
-def _grad_dormant(stats: Any) -> Any:
+def _grad_dormant(stats: LayerStats) -> Tensor:
     return stats.abs_delta_RU <= GRAD_DORMANT_TAU * stats.abs_delta_RU.mean(1, keepdim=True)
 
 
-def _sparsity(stats: Any) -> Any:
+def _sparsity(stats: LayerStats) -> Tensor:
     return stats.zeros_RU / stats.examples
 
 
-def _saturated(stats: Any) -> Any:
+def _saturated(stats: LayerStats) -> Tensor:
     if stats.middle_R is None:
         return torch.full_like(stats.abs_h_RU, torch.nan)
     saturated = (stats.near_RU == stats.examples).to(torch.float64)
@@ -68,7 +71,7 @@ class Metric:
     summary: str
     source: str
     over: str
-    compute: Callable[[LayerStats], Any]
+    compute: Callable[[LayerStats], Tensor]
 
 
 METRICS: dict[str, Metric] = {
@@ -125,7 +128,7 @@ OF_NETWORK = {
 }  # fmt: skip
 
 
-def layer_values(stats: LayerStats) -> dict[str, Any]:
+def layer_values(stats: LayerStats) -> dict[str, Tensor]:
     """Every metric of one layer, as [R] in float64."""
     values = {}
     for name, metric in METRICS.items():
@@ -134,7 +137,7 @@ def layer_values(stats: LayerStats) -> dict[str, Any]:
     return values
 
 
-def network_values(layers: list[LayerStats]) -> dict[str, Any]:
+def network_values(layers: list[LayerStats]) -> dict[str, Tensor]:
     """The network-wide metrics, as [R] in float64: means over all hidden units, not means of layer means."""
     values = {}
     for name, metric in METRICS.items():
@@ -150,5 +153,5 @@ def network_values(layers: list[LayerStats]) -> dict[str, Any]:
     return values
 
 
-def _root_sum_square(values: list[Any]) -> Any:
+def _root_sum_square(values: list[Tensor]) -> Tensor:
     return torch.stack(values).to(torch.float64).square().sum(0).sqrt()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actbench.base.lazy import torch
+
+if TYPE_CHECKING:  # torch is loaded when it is first used
+    from torch import Tensor
 
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-8
@@ -34,18 +37,20 @@ class Optimizer:
     settings: Mapping[str, Any]
 
 
-def _state(state: dict[str, Any], name: str, like: Any) -> Any:
+def _state(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
     if name not in state:
         state[name] = torch.zeros_like(like)
     return state[name]
 
 
-def _decay_gradient(p: Any, g: Any, weight_decay: Any) -> None:
+def _decay_gradient(p: Tensor, g: Tensor, weight_decay: Tensor | None) -> None:
     if weight_decay is not None:
         g.addcmul_(p, weight_decay)
 
 
-def _sgd(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+def _sgd(
+    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
+) -> None:
     _decay_gradient(p, g, weight_decay)
     if momentum is not None:
         buffer = _state(state, "momentum", p)
@@ -54,18 +59,22 @@ def _sgd(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_dec
     p.addcmul_(g, lr, value=-1)
 
 
-def _adam(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+def _adam(
+    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
+) -> None:
     _decay_gradient(p, g, weight_decay)
     _adam_update(p, g, state, t, lr)
 
 
-def _adamw(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+def _adamw(
+    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
+) -> None:
     if weight_decay is not None:
         p.mul_(1 - lr * weight_decay)
     _adam_update(p, g, state, t, lr)
 
 
-def _adam_update(p: Any, g: Any, state: dict, t: int, lr: Any) -> None:
+def _adam_update(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor) -> None:
     beta1, beta2 = ADAM_BETAS
     mean, square = _state(state, "mean", p), _state(state, "square", p)
     mean.lerp_(g, 1 - beta1)
@@ -74,7 +83,9 @@ def _adam_update(p: Any, g: Any, state: dict, t: int, lr: Any) -> None:
     p.addcmul_(torch.div(mean, denominator, out=g), lr / (1 - beta1**t), value=-1)
 
 
-def _rmsprop(p: Any, g: Any, state: dict, t: int, lr: Any, momentum: Any, weight_decay: Any, nesterov: bool) -> None:
+def _rmsprop(
+    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
+) -> None:
     _decay_gradient(p, g, weight_decay)
     square = _state(state, "square", p)
     square.mul_(RMSPROP_ALPHA).addcmul_(g, g, value=1 - RMSPROP_ALPHA)
