@@ -10,8 +10,8 @@ from actbench.engine.evaluation import asymptotes_of
 from actbench.plan.architecture import MODELS
 from actbench.plan.packing import make_packs
 from actbench.results.columns import COLUMNS
-from actbench.science.layer_stats import LayerStats
-from actbench.science.metrics import METRICS, NETWORK_METRICS
+from actbench.science.layer_stats import LayerStats, Moments, l2_norms
+from actbench.science.metrics import METRICS, NETWORK_METRICS, layer_values, network_values
 from tests import oracle
 from tests.conftest import device_data, make_spec, one_pack, small_data, small_images, trained
 
@@ -232,3 +232,91 @@ def test_saturation_is_empty_where_there_is_no_bound():
     pack = one_pack(specs, small_data())
     bounds = asymptotes_of(pack, "cpu")
     assert bounds[0].isnan().all() and bounds[1].tolist() == [-1, 1]
+
+
+def observed(h, delta=None, examples=None, **more) -> LayerStats:
+    """Statistics of a layer whose values are these [R, U, B], in chunks of unequal size; z is h."""
+    h = torch.as_tensor(h, dtype=torch.float64)
+    delta = h if delta is None else torch.as_tensor(delta, dtype=torch.float64)
+    stats = LayerStats(**more)
+    for part, of_delta in zip(h.split(3, dim=2), delta.split(3, dim=2), strict=True):
+        stats.observe(part, part)
+        stats.observe_delta(of_delta, examples or of_delta.shape[2])
+    stats.grad_norm_R = stats.update_norm_R = torch.full((len(h),), 3.0)
+    stats.weight_norm_R = torch.full((len(h),), 4.0)
+    return stats
+
+
+def test_a_unit_is_dormant_or_saturated_up_to_the_limit_and_no_further():
+    for name, limit in (("dormant_fraction", 0.025), ("grad_dormant_fraction", 0.01)):
+        low, high = 0.9999 * limit, 1.0001 * limit  # of four units whose sizes have the mean 1
+        sizes = torch.tensor([low, high, 1.0, 3 - low - high]).view(1, 4, 1) * torch.tensor([7.0, -7, 7, -7])
+        for stats in (observed(sizes, torch.ones(1, 4, 4)), observed(torch.ones(1, 4, 4), sizes)):
+            layer = layer_values(stats)
+            assert layer[name].item() == (0.25 if (stats.h.std_R > 0) == (name == "dormant_fraction") else 0)
+        assert layer_values(observed(torch.zeros(1, 4, 4)))[name].item() == 1, "in a dead layer every unit is dormant"
+    bounds = torch.tensor([[-1.0, 1.0], [0.0, 1.0], [torch.nan, torch.nan]], dtype=torch.float64)
+    units = torch.tensor(
+        [[0.9995, 1.0, -1.0, -0.9995], [0.9995, 0.9995, 0.9985, 1.0], [0.0, 0.0005, 1.0, 1.0]], dtype=torch.float64
+    )
+    saturated = layer_values(observed(torch.stack([units, units.clamp_min(0), units]), asymptotes_R2=bounds))[
+        "saturated_fraction"
+    ]
+    np.testing.assert_allclose(saturated, [1 / 3, 2 / 3, np.nan])
+    assert layer_values(observed(units[None]))["saturated_fraction"].isnan().all(), "no activation is bounded"
+
+
+def test_what_became_of_units_is_told_against_those_that_were_born_dead():
+    h = torch.tensor([[[0.0] * 5, [0.0] * 5, [0, 0, 0, 0, 1.0], [1.0] * 5]])
+    names = ("dead_fraction", "born_dead_fraction", "died_fraction", "revived_fraction", "sparsity")
+    at_start = layer_values(observed(h))
+    assert [at_start[name].item() for name in names] == [0.5, 0.5, 0, 0, 14 / 20]
+    later = layer_values(observed(h, born_dead_RU=torch.tensor([[True, False, True, True]])))
+    assert [later[name].item() for name in names] == [0.5, 0.75, 0.25, 0.5, 14 / 20]
+    assert observed(h).units == 4 and observed(h).examples == 5
+
+
+def test_figures_of_a_network_are_over_all_units_and_not_means_of_layers():
+    first = observed(torch.tensor([[[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]]), torch.full((1, 3, 2), 2.0))
+    last = observed(torch.tensor([[[0.0, 0.0]]]), torch.full((1, 1, 2), 1.0))
+    network = network_values([first, last])
+    assert network["dead_fraction"].tolist() == [0.5] and network["dead_fraction"].dtype == torch.float64
+    assert network["grad_norm"].tolist() == pytest.approx([np.sqrt(18)])
+    assert network["update_ratio"].tolist() == pytest.approx([0.75])
+    assert network["delta_norm_ratio"].tolist() == pytest.approx([np.sqrt(12)])
+    assert layer_values(first)["update_ratio"].tolist() == [0.75]
+
+
+def test_delta_norm_is_per_example_though_a_unit_has_many_positions():
+    stats = observed(torch.ones(1, 2, 6), torch.full((1, 2, 6), 2.0), examples=1)
+    assert layer_values(stats)["delta_norm"].tolist() == pytest.approx([np.sqrt(2 * 6 * 4 / 2)])
+
+
+@pytest.mark.parametrize("sizes", [(1e-30, 1.0, 1e30), (0.0, 1.0, 2.0), (1e-8, 1e8, 3.0), (1e-12, 1e12, 1e-3)])
+def test_norms_and_moments_of_each_network_are_those_of_float64_whatever_the_others_are(sizes):
+    x = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(2)) * torch.tensor(sizes).view(-1, 1, 1)
+    exact = x.double()
+    norms = l2_norms([x, x[:, :2].unsqueeze(3).expand(3, 2, 6, 2)])
+    wanted = (exact.square().sum((1, 2)) + 2 * exact[:, :2].square().sum((1, 2))).sqrt()
+    assert norms.dtype == torch.float64
+    np.testing.assert_allclose(norms, wanted, rtol=1e-6)
+    moments = Moments()
+    for part in x.split(4, dim=2):
+        moments.add(part, torch.empty_like(part))
+    assert moments.count == 24
+    scale = torch.tensor(sizes, dtype=torch.float64).clamp_min(1e-300)
+    np.testing.assert_allclose(moments.mean_R / scale, exact.mean((1, 2)) / scale, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(moments.std_R, exact.std((1, 2), correction=0), rtol=1e-5)
+
+
+def test_only_extreme_networks_are_scaled_and_by_powers_of_two():
+    x = torch.ones(3, 2, 5) * torch.tensor([1e-12, 1.0, 1e12]).view(-1, 1, 1)
+    moments = Moments()
+    moments.add(x, torch.empty_like(x))
+    exponents = np.log2(moments.scale_R.numpy())
+    assert exponents[1] == 0 and (exponents == exponents.round()).all()
+    np.testing.assert_allclose(moments.scale_R / x[:, 0, 0], 1, atol=1)
+    for ordinary in (1e-9, 1.0, 1e9, 0.0, np.inf, np.nan):
+        moments = Moments()
+        moments.add(torch.full((1, 2, 5), ordinary, dtype=torch.float64), torch.empty(1, 2, 5, dtype=torch.float64))
+        assert moments.scale_R is None, f"{ordinary} costs no pass over memory"

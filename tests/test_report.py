@@ -127,3 +127,172 @@ def test_all_networks_diverged():
     runs = table([(dict(seed=s, lr=lr), np.nan, np.nan, "diverged") for s in (0, 1) for lr in (0.1, 1.0)])
     for format in FORMATS:
         assert render(ranking(runs), dead_grid(runs), format)
+
+
+def measured(*networks, **common) -> pd.DataFrame:
+    """runs from (settings, columns) of completed networks; what is not told is empty."""
+    made = []
+    for settings, columns in networks:
+        spec = make_spec(**{**common, **settings})
+        row = {name: getattr(spec, name) for name in SETTINGS}
+        empty = dict.fromkeys(("test_accuracy", "test_loss", "dead_fraction", "born_dead_fraction"), np.nan)
+        made.append({**row, "run_id": spec.run_id, "status": "completed", **empty, **columns})
+    return pd.DataFrame(made)
+
+
+def test_the_first_metric_alone_picks_the_rate_and_ranks():
+    runs = measured(
+        (dict(activation="relu", lr=0.1), dict(test_accuracy=0.9, dead_fraction=0.2)),
+        (dict(activation="relu", lr=0.2), dict(test_accuracy=0.7, dead_fraction=0.5)),
+        (dict(activation="tanh", lr=0.1), dict(test_accuracy=0.6, dead_fraction=0.3)),
+    )
+    for metrics, order, rate in (
+        ("test_accuracy dead_fraction", ["relu", "tanh"], 0.1),
+        ("dead_fraction test_accuracy", ["relu", "tanh"], 0.2),
+    ):
+        result = ranking(runs, metrics=metrics.split())
+        assert list(result.cells["activation"]) == order and result.cells["lr"][0] == rate
+        assert result.metrics == metrics.split() and result.by == ["activation"]
+    losses = ranking(runs.assign(train_loss=[2.0, 3.0, 4.0]), metrics=["train_loss", "dead_fraction"]).cells
+    assert list(losses["train_loss"]) == [2.0, 4.0]
+    by_rate = ranking(runs, ["activation", "lr"], ["test_accuracy", "dead_fraction"]).cells
+    assert list(by_rate["test_accuracy"]) == [0.9, 0.7, 0.6]
+
+
+def test_of_losses_and_times_the_smallest_is_best():
+    for metric in ("train_loss", "test_loss", "seconds", "epochs_to_10"):
+        runs = measured(
+            (dict(activation="relu", lr=0.1), {metric: 3.0}), (dict(activation="relu", lr=0.2), {metric: 2.0}),
+            (dict(activation="tanh", lr=0.1), {metric: 1.0}), (dict(activation="tanh", lr=0.2), {metric: 5.0}),
+        )  # fmt: skip
+        cells = ranking(runs, metrics=[metric]).cells
+        assert list(cells[metric]) == [1.0, 2.0] and list(cells["lr"]) == [0.1, 0.2], metric
+
+
+def test_epochs_to_an_error_have_no_mean_where_a_network_never_came_to_it():
+    runs = measured(
+        (dict(activation="relu", seed=0), dict(epochs_to_10=1.0, train_loss=1.0)),
+        (dict(activation="relu", seed=1), dict(epochs_to_10=np.nan, train_loss=np.nan)),
+        (dict(activation="tanh", seed=0), dict(epochs_to_10=4.0, train_loss=3.0)),
+        (dict(activation="tanh", seed=1), dict(epochs_to_10=6.0, train_loss=5.0)),
+    )
+    cells = ranking(runs, metrics=["epochs_to_10", "train_loss"]).cells.set_index("activation")
+    assert list(cells.index) == ["tanh", "relu"]
+    assert (
+        cells.loc["tanh", "epochs_to_10"] == 5.0
+        and np.isnan(cells.loc["relu", ["epochs_to_10", "epochs_to_10_low"]].astype(float)).all()
+    )
+    assert cells.loc["relu", "train_loss"] == 1.0, "other metrics are means of what is there"
+    # pooled over depths, one of which never came to it
+    pooled = measured(
+        *(
+            (dict(depth=depth, seed=seed), dict(epochs_to_10=np.nan if depth == 3 and seed else 2.0))
+            for depth in (2, 3)
+            for seed in (0, 1)
+        )
+    )
+    assert np.isnan(ranking(pooled, ["activation"], ["epochs_to_10"]).cells["epochs_to_10"][0])
+
+
+def test_bounds_of_an_interval_keep_to_what_a_metric_can_be():
+    runs = measured(
+        *((dict(seed=seed), dict(test_accuracy=value, train_loss=value, sparsity=value)) for seed, value in enumerate((0.1, 0.9)))
+    )
+    cells = ranking(runs, metrics=["test_accuracy", "train_loss", "sparsity"]).cells
+    assert (cells["test_accuracy_low"][0], cells["test_accuracy_high"][0]) == (0.0, 1.0)
+    assert (cells["sparsity_low"][0], cells["sparsity_high"][0]) == (0.0, 1.0)
+    assert cells["train_loss_low"][0] == 0.0 and cells["train_loss_high"][0] == pytest.approx(0.5 + 12.7062 * 0.4, rel=1e-4)
+
+
+def test_networks_without_a_class_are_judged_by_their_loss():
+    common = dict(model="autoencoder")
+    runs = measured((dict(activation="relu"), dict(test_loss=0.3)), (dict(activation="tanh"), dict(test_loss=0.2)), **common)
+    result = ranking(runs)
+    assert result.metrics == ["test_loss"] and list(result.cells["activation"]) == ["tanh", "relu"]
+    assert ranking(runs.assign(test_accuracy=[np.nan, 0.5])).metrics == ["test_accuracy"], "one that is classified is enough"
+    assert ranking(runs.assign(test_loss=np.nan)).metrics == ["test_accuracy"]
+
+
+def test_failed_networks_are_no_part_of_a_ranking(runs):
+    failed = pd.concat([runs, runs.assign(status="failed", test_accuracy=1.0)])
+    pd.testing.assert_frame_equal(ranking(failed).cells, ranking(runs).cells)
+    with pytest.raises(UserError, match="no network has a result"):
+        ranking(runs.assign(status="failed"))
+
+
+def test_the_best_rate_is_chosen_anew_for_every_setting_that_a_cell_pools():
+    best = {2: 0.1, 3: 0.2}
+    runs = measured(*((dict(depth=depth, lr=lr, seed=seed), dict(test_accuracy=0.9 if best[depth] == lr else 0.1))
+                      for depth in best for lr in (0.1, 0.2) for seed in (0, 1)))  # fmt: skip
+    (row,) = ranking(runs, ["activation"]).cells.to_dict("records")
+    assert row["test_accuracy"] == pytest.approx(0.9) and np.isnan(row["lr"])
+    assert (row["seeds"], row["networks"]) == (2, 4)
+
+
+def test_of_equally_good_rates_the_one_that_diverges_less_is_taken():
+    runs = measured(
+        *((dict(lr=lr, seed=seed), dict(test_accuracy=0.9 if lr == 0.2 else 0.5)) for lr in (0.1, 0.2) for seed in (0, 1))
+    )
+    runs.loc[runs["lr"].eq(0.2) & runs["seed"].eq(1), ["status", "test_accuracy"]] = ["diverged", np.nan]
+    assert ranking(runs).cells["lr"][0] == 0.1
+    runs["status"] = "diverged"
+    assert ranking(runs).cells["lr"][0] == 0.2, "as many diverge, so the mean decides"
+
+
+def test_a_baseline_is_the_cell_that_is_equal_in_every_other_axis():
+    value = {("relu", 0.1): 0.5, ("tanh", 0.1): 0.6, ("relu", 1.0): 0.4, ("tanh", 1.0): 0.1, ("gelu", 1.0): 0.2}
+    runs = measured(
+        *(
+            (dict(activation=a, bias=b, seed=seed), dict(test_accuracy=v + seed / 10))
+            for (a, b), v in value.items()
+            for seed in (0, 1)
+        )
+    )
+    cells = ranking(runs, baseline="relu").cells.set_index(["activation", "bias"])
+    assert cells["difference"].to_dict() == pytest.approx(
+        {("tanh", 0.1): 0.1, ("tanh", 1.0): -0.3, ("gelu", 1.0): -0.2, ("relu", 0.1): np.nan, ("relu", 1.0): np.nan}, nan_ok=True
+    )
+    cells = ranking(runs, baseline="0.1").cells.set_index(["activation", "bias"])
+    assert cells.loc[("tanh", 1.0), "difference"] == pytest.approx(-0.5)
+    assert np.isnan(cells.loc[("gelu", 1.0), "difference"]), "there is no gelu at 0.1"
+    with pytest.raises(UserError, match=r"0\.1, 1, gelu, relu, tanh; values of activation, bias"):
+        ranking(runs, baseline="2")
+
+
+def test_seeds_that_only_one_of_two_cells_has_are_no_pair():
+    runs = measured(*((dict(activation=a, seed=s), dict(test_accuracy=v)) for a, s, v in
+                      (("relu", 0, 0.5), ("relu", 1, 0.6), ("tanh", 1, 0.7), ("tanh", 2, 0.1))))  # fmt: skip
+    row = ranking(runs, baseline="relu").cells.set_index("activation").loc["tanh"]
+    assert row["difference"] == pytest.approx(0.1) and np.isnan(row["difference_low"])
+
+
+def test_importance_is_the_share_of_variance_that_means_explain():
+    runs = measured(
+        *((dict(depth=d, bias=b, seed=s), dict(dead_fraction=d + b)) for d in (1, 2) for b in (0.0, 2.0) for s in (0, 1))
+    )
+    shares = importance(runs, "dead_fraction")
+    assert list(shares.index) == ["bias", "depth"] and shares.to_dict() == pytest.approx({"bias": 0.8, "depth": 0.2})
+    assert importance(runs.assign(dead_fraction=0.5), "dead_fraction").to_dict() == {"bias": 0.0, "depth": 0.0}
+
+
+def test_there_is_no_grid_without_two_axes_or_a_completed_network(runs):
+    assert dead_grid(runs[runs["lr"] == 0.1]) is None
+    assert dead_grid(runs.assign(status="diverged")) is None
+    grid = dead_grid(runs.assign(dead_fraction=np.where(runs["status"] == "diverged", 9.0, runs["dead_fraction"])))
+    assert grid.to_numpy().max() == 0.5, "a network that diverged is not part of it"
+
+
+def test_a_grid_is_as_tall_as_its_longer_axis():
+    runs = measured(*((dict(depth=d, bias=b), dict(dead_fraction=d / 10 + b)) for d in (1, 2, 3) for b in (0.0, 0.5)))
+    grid = dead_grid(runs)
+    assert (grid.index.name, grid.columns.name, grid.shape) == ("depth", "bias", (3, 2))
+    assert grid.loc[3, 0.5] == pytest.approx(0.8)
+
+
+def test_settings_of_single_activations_make_no_cells_and_no_axes_of_a_grid_unless_all_have_them():
+    alphas = [(dict(activation="elu", alpha=a), dict(test_accuracy=0.5, dead_fraction=a)) for a in (0.5, 1.0)]
+    mixed = measured(*alphas, (dict(activation="relu"), dict(test_accuracy=0.5, dead_fraction=0.0)))
+    assert ranking(mixed).by == ["activation"] and dead_grid(mixed) is None
+    assert ranking(measured(*alphas)).by == ["alpha"]
+    assert ranking(measured(alphas[0])).by == ["activation"], "where nothing varies there is one cell"
+    assert ranking(mixed, ["activation", "activation"], ["test_accuracy", "test_accuracy"]).by == ["activation"]

@@ -138,9 +138,23 @@ class OwnInputLayer(DenseLayer):
 
     def forward(self, x: Tensor, mode: str, step: int | None, observer: Observer | None) -> Tensor:
         """See ``DenseLayer``."""
-        each = len(self.weight.tensor) // len(x)
-        x_GIB = aligned(x.transpose(1, 2))
-        return super().forward(x_GIB.repeat_interleave(each, 0), mode, step, observer)
+        return super().forward(x.transpose(1, 2), mode, step, observer)
+
+    def _product(self) -> Tensor:
+        w_ROI, groups = self._factor(), len(self.x)
+        z_ROB = self._memory(w_ROI, self.x.shape[2])
+        for w_KOI, x_IB, z_KOB in zip(w_ROI.chunk(groups), self.x, z_ROB.chunk(groups), strict=True):
+            torch.bmm(w_KOI, x_IB.expand(len(w_KOI), -1, -1), out=z_KOB)
+        return z_ROB
 
     def _input_gradient(self, d_ROB: Tensor) -> Tensor:
         return d_ROB  # nobody asks for it
+
+    def _keep_weight_gradient(self, d_ROB: Tensor, gradients: Gradients) -> None:
+        groups = len(self.x)
+        for into_KOI, d_KOB, x_IB in zip(gradients.into[self.weight].chunk(groups), d_ROB.chunk(groups), self.x, strict=True):
+            x_KBI = x_IB.T.expand(len(d_KOB), -1, -1)
+            if gradients.add:
+                into_KOI.baddbmm_(d_KOB, x_KBI)
+            else:
+                torch.bmm(d_KOB, x_KBI, out=into_KOI)
