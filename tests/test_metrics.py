@@ -292,7 +292,9 @@ def test_delta_norm_is_per_example_though_a_unit_has_many_positions():
     assert layer_values(stats)["delta_norm"].tolist() == pytest.approx([np.sqrt(2 * 6 * 4 / 2)])
 
 
-@pytest.mark.parametrize("sizes", [(1e-30, 1.0, 1e30), (0.0, 1.0, 2.0), (1e-8, 1e8, 3.0), (1e-12, 1e12, 1e-3)])
+@pytest.mark.parametrize(
+    "sizes", [(1e-30, 1.0, 1e30), (1e-30, 1.0, 2.0), (1.0, 2.0, 1e30), (0.0, 1.0, 2.0), (1e-8, 1e8, 3.0), (1e-12, 1e12, 1e-3)]
+)
 def test_norms_and_moments_of_each_network_are_those_of_float64_whatever_the_others_are(sizes):
     x = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(2)) * torch.tensor(sizes).view(-1, 1, 1)
     exact = x.double()

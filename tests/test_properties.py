@@ -26,6 +26,7 @@ from actbench.plan.pack_plan import plan_pack
 from actbench.plan.packing import make_packs
 from actbench.results.columns import LOSSES, TABLES
 from actbench.results.parts import write_part
+from actbench.results.reading import finished_in
 from actbench.results.rows import rows_of
 from actbench.results.store import Store
 from actbench.science.activations import ACTIVATIONS
@@ -473,9 +474,23 @@ def test_a_table_damaged_anywhere_is_refused_and_never_half_read(whole, data, ta
         before = path.read_bytes()
         path.write_bytes(damaged(data.draw, before))
         if path.read_bytes() == before:
-            assert len(load(folder).runs) == 2
+            assert set(load(folder).runs["run_id"]) == finished_in(folder) and len(finished_in(folder)) == 2
             return
-        for reads in (load, lambda folder: Store(folder).__enter__()):
+        for reads in (load, finished_in, lambda folder: Store(folder).__enter__()):
             with pytest.raises(UserError) as caught:
                 reads(folder)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("meta", [None, "", "{", "[]", "3", '"text"', "null", "{}", '{"format_version": 1}', '{"format_version": "2"}',
+                                  '{"format_version": 2, "datasets": []}', '{"format_version": 2, "datasets": {"a": 1}}',
+                                  '{"format_version": 2, "earlier": {}}'])  # fmt: skip
+def test_tables_without_a_whole_meta_json_are_refused(whole, meta, tmp_path):
+    folder = Path(shutil.copytree(whole, tmp_path / "r"))
+    (folder / "meta.json").unlink()
+    if meta is not None:
+        (folder / "meta.json").write_text(meta)
+    for reads in (load, finished_in, lambda folder: Store(folder).__enter__()):
+        with pytest.raises(UserError) as caught:
+            reads(folder)
+        assert "\n" not in str(caught.value)

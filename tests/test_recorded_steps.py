@@ -175,6 +175,8 @@ def test_a_users_own_activation_is_not_recorded():
     shape = small_data().shape
     assert not plan_pack(Pack((make_spec(activation="torch.nn.ReLU"),), (0,)), shape).can_be_recorded
     assert plan_pack(Pack((make_spec(activation="relu"),), (0,)), shape).can_be_recorded
+    mixed = Pack((make_spec(activation="relu"), make_spec(activation="torch.nn.ReLU")), (0,))
+    assert not plan_pack(mixed, shape).can_be_recorded
 
 
 def test_the_recorder_finds_what_waits_for_a_value():

@@ -76,7 +76,7 @@ def plan_pack(pack: Pack, shape: Shape, device: str = "cpu") -> PackPlan:
         shares_products=on_gpu or sizes.layers[0].gates * sizes.layers[0].pre % VECTOR == 0,
         # Adam and its like are not indifferent to the directions that weights are counted in; penalties and norms neither
         merges_fixed_inputs=spec.model == "mlp" and plain and spec.dtype not in ROUNDED,
-        can_be_recorded=not (spec.dropout or spec.corruption or is_dotted(spec.activation)),
+        can_be_recorded=not (spec.dropout or spec.corruption or any(is_dotted(one.activation) for one in pack.variants)),
     )
 
 
