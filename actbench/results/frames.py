@@ -46,7 +46,9 @@ def load(*folders: str | Path) -> Results:
     paths = [user_path(folder, "result folder") for folder in folders]
     for path in paths:
         check_tables(path)
-    texts = {name: "string" for name, field in SETTINGS.items() if str(field.type).removesuffix(" | None") == "str"} | {"run_id": "string"}
+    texts = {name: "string" for name, field in SETTINGS.items() if str(field.type).removesuffix(" | None") == "str"} | {
+        "run_id": "string"
+    }
     frames: dict[str, pd.DataFrame] = {}
     newest: dict[str, int] = {}
     for table in TABLES:
