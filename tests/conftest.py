@@ -76,22 +76,22 @@ def starting_weights(spec, features: int, classes: int = 10) -> Start:
     return Start(make_networks(plan, DeviceData(data, plan, "cpu")))
 
 
-def device_data(data: Data, spec) -> DeviceData:
+def device_data(data: Data, spec, device: str = "cpu") -> DeviceData:
     """The data as a network reads them."""
-    return DeviceData(data, plan_pack(Pack((spec,), (spec.seed,)), data.shape), "cpu")
+    return DeviceData(data, plan_pack(Pack((spec,), (spec.seed,)), data.shape, device), device)
 
 
 def make_trainer(pack: Pack, data: DeviceData, recorder=None) -> Trainer:
-    """A pack about to be trained on the CPU."""
+    """A pack about to be trained where its data are."""
     with torch.no_grad():
-        return Trainer(plan_pack(pack, data.shape), data, recorder)
+        return Trainer(plan_pack(pack, data.shape, data.device), data, recorder)
 
 
 def trained(pack: Pack, data: DeviceData, recorder=None) -> Measurements:
-    """What training a pack on the CPU gives."""
+    """What training a pack gives, where its data are."""
     trainer = make_trainer(pack, data, recorder)
     plan = trainer.plan
-    with one_thread("cpu"), products(plan.products):
+    with one_thread(data.device), products(plan.products):
         for _ in train(trainer):
             pass
     return trainer.measurements

@@ -49,8 +49,8 @@ INSIDE = {
         ["__init__"],
     ],
     "launch": [
-        ["events", "pack_job", "processes"],
-        ["attempt", "launcher"],
+        ["events", "processes"],
+        ["launcher", "pack_job"],
         ["dispatch", "in_process", "preload", "worker"],
         ["local"],
     ],

@@ -66,7 +66,7 @@ def test_recurrent_networks_equal_torchs_own():
                 getattr(whole, f"bias_hh_l{layer}").zero_()
             x = data.scale(data.test_x)
             steps, _ = whole(x.view(8, 6, 10))
-            out = mine.forward(x.unsqueeze(0), backward=False)
+            out = mine.forward(x.unsqueeze(0))
             torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last[0].T + mine.last_bias[0, :, 0])
             for step in range(6):
                 torch.testing.assert_close(mine.h[-1][step][0].T, steps[:, step])

@@ -28,11 +28,11 @@ def finished(tmp_path_factory) -> tuple[Path, Rows]:
     lines = {
         table: (folder / f"{table}.csv").read_text().splitlines(keepends=True)[1:] for table in ("runs", "history", "layers")
     }
-    return folder, Rows(**lines)
+    return folder, lines
 
 
 def run_ids(rows: Rows) -> list[str]:
-    return [line.partition(",")[0] for line in rows.runs]
+    return [line.partition(",")[0] for line in rows["runs"]]
 
 
 def test_the_name_of_a_part_is_that_of_its_networks():
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(finished, tmp_path):
     part = read_part(path)
     assert path == tmp_path / "parts" / part_name(run_ids(rows)) and part.seconds == SECONDS
     assert list(part.tables["runs"]) == run_ids(rows)
-    assert [line for lines in part.tables["layers"].values() for line in lines] == rows.layers
+    assert [line for lines in part.tables["layers"].values() for line in lines] == rows["layers"]
     accuracy = load(finished[0]).runs["test_accuracy"].to_numpy()
     np.testing.assert_allclose(part.last("test_accuracy"), accuracy)
     assert np.isnan(part.last("saturated_fraction")[0]), "relu is not bounded"

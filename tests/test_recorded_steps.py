@@ -185,18 +185,3 @@ def test_the_recorder_finds_what_waits_for_a_value():
         CpuRecorder().record(lambda: print(t.sum().item()))
     with pytest.raises(Waits):
         CpuRecorder().record(lambda: t.add_(torch.tensor([1.0, 2.0, 3.0])))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_graphs_train_as_the_cpu_does():
-    data = small_data()
-    specs = [
-        make_spec(dataset="small", depth=3, width=4, batch_size=6, epochs=3, dtype="float64", lr=lr, optimizer="adam", seed=s)
-        for lr in (0.05, 0.01)
-        for s in (0, 1)
-    ]
-    pack = one_pack(specs, data)
-    cpu, gpu = (trained(pack, DeviceData(data, specs[0], device)) for device in ("cpu", "cuda"))
-    for one, other in zip(cpu.evaluations, gpu.evaluations, strict=True):
-        for name in one.network:
-            np.testing.assert_allclose(other.network[name], one.network[name], rtol=1e-6, atol=1e-9, err_msg=name)

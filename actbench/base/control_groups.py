@@ -33,42 +33,36 @@ def memory_allowed() -> float:
 
 def _groups(controller: str) -> Iterator[Path]:
     """The folders of this process's groups, from its own outwards, as far as they are seen from here."""
-    lines: list[str] = []
-    with contextlib.suppress(OSError):
-        lines = MEMBERSHIP.read_text().splitlines()
-    for line in lines:
+    for line in _text(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
         # version 2 has no names of controllers here; beside version 1 it is mounted one folder deeper
-        mounts = (controllers, controller) if controllers else (".", "unified")
-        for mount in dict.fromkeys(mounts):
+        for mount in {controllers, controller} if controllers else (".", "unified"):
             inner = MOUNT / mount / path.lstrip("/")
             yield from (group for group in (inner, *inner.parents) if group.is_relative_to(MOUNT / mount) and group.is_dir())
 
 
 def _cores(group: Path) -> float:
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = (group / "cpu.max").read_text().split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    with contextlib.suppress(OSError, ValueError):
-        allowed, each = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
-        return allowed / each if allowed > 0 else math.inf
+    with contextlib.suppress(ValueError):  # no such file, or in version 2 no limit, which reads "max"
+        quota, period = _text(group / "cpu.max").split()
+        return int(quota) / int(period)
+    with contextlib.suppress(ValueError):
+        quota, period = (_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
     return math.inf
 
 
 def _memory(group: Path) -> float:
     for limit, used, cache in MEMORY_FILES:
-        with contextlib.suppress(OSError, ValueError):  # no limit reads "max", or in version 1 a number beyond any machine
-            free = int((group / limit).read_text()) - int((group / used).read_text())
-            return free + _statistic(group, cache)
+        with contextlib.suppress(ValueError):  # no limit reads "max", or in version 1 a number beyond any machine
+            free = int(_text(group / limit)) - int(_text(group / used))
+            statistics = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+            return free + int(statistics.get(cache, 0))
     return math.inf
 
 
-def _statistic(group: Path, name: str) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in (group / "memory.stat").read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    return 0
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""

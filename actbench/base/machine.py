@@ -16,8 +16,6 @@ from actbench.base.control_groups import cores_allowed, memory_allowed
 from actbench.base.errors import UserError, unknown
 from actbench.base.paths import PACKAGE
 
-PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas")
-
 
 def import_torch() -> Any:
     """torch, or a UserError that says what to install."""
@@ -42,13 +40,6 @@ def available_memory() -> float:
     return max(0.0, min(float(psutil.virtual_memory().available), memory_allowed()))
 
 
-def process_memory() -> float:
-    """Bytes that this process holds now."""
-    import psutil
-
-    return float(psutil.Process().memory_info().rss)
-
-
 def find_device(name: str) -> str:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → a device that is here; UserError if it is not."""
     if is_cpu(name):
@@ -66,17 +57,14 @@ def find_device(name: str) -> str:
 
 
 def is_cpu(name: str) -> bool:
-    """Whether a device's name means the CPU, as far as is known without torch."""
-    return name == "cpu" or (name == "auto" and not _has_cuda_driver())
-
-
-def _has_cuda_driver() -> bool:
-    """Whether NVIDIA's driver is installed: asked before torch is loaded, which takes seconds."""
+    """Whether a device's name means the CPU, as far as is known without torch, which takes seconds to load."""
+    if name != "auto":
+        return name == "cpu"
     try:
-        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-        return True
-    except OSError:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")  # NVIDIA's driver
         return False
+    except OSError:
+        return True
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -97,7 +85,7 @@ def versions() -> dict[str, str | None]:
     from importlib import metadata  # slow to import, and the first thing a command waits for
 
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("actbench", *PACKAGES):
+    for package in ("actbench", "torch", "torchvision", "hydra-core", "numpy", "pandas"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -110,12 +98,9 @@ def git_commit() -> str | None:
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None
+    command = ["git", "-C", str(root), *"describe --always --dirty --abbrev=40 --exclude=*".split()]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, timeout=5,
-        )  # fmt: skip
-        return done.stdout.strip() or None
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None
     return None
 
 

@@ -10,12 +10,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def user_path(given: str | Path, what: str) -> Path:
-    """A path with ``~`` expanded; UserError if it is empty or cannot be one.
-
-    Args:
-        given: what the user wrote.
-        what: what it is for, named in the error.
-    """
+    """What a user wrote, with ``~`` expanded; UserError, which names ``what`` it is for, if it is empty or cannot be a path."""
     if not str(given).strip():
         raise UserError(f"{what}: an empty path")
     try:
@@ -23,6 +18,5 @@ def user_path(given: str | Path, what: str) -> Path:
         path.exists()  # a name that is too long, or a loop of links, is found out here
         return path
     except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(
-            f"{what}: '{str(given)[:80]}' is not a usable path ({getattr(error, 'strerror', None) or error})"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{what}: '{str(given)[:80]}' is not a usable path ({reason})") from error

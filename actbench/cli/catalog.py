@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from actbench.base.errors import UserError, unknown
+from actbench.base.machine import import_torch, user_modules_importable
 from actbench.cli.plot import braille_plot
 from actbench.data.datasets import DATASETS
 from actbench.plan.architecture import MODELS
-from actbench.science.activations import ACTIVATIONS, is_dotted
+from actbench.science.activations import ACTIVATIONS, gain, is_dotted
 from actbench.science.inits import INITS
 from actbench.science.metrics import METRICS, OF_NETWORK
 from actbench.science.optimizers import OPTIMIZERS
@@ -17,55 +17,21 @@ from actbench.study.load import load_study, study_names
 from actbench.study.spec import SETTINGS
 
 
-def _studies() -> dict[str, str]:
-    return {name: first_comment(path) for name, path in sorted(study_names().items())}
-
-
-def first_comment(path: Path) -> str:
-    """A study's first comment line: its question, and how long it takes."""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
-
-
-def setting_line(name: str) -> str:
-    """One setting: its meaning and default."""
-    default = SETTINGS[name].default
-    shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
-    return f"{SETTINGS[name].metadata['help']} ({shown})"
-
-
-KINDS: dict[str, Callable[[], dict[str, str]]] = {
-    "activations": lambda: {name: entry.formula for name, entry in ACTIVATIONS.items()},
-    "inits": lambda: {name: entry.formula for name, entry in INITS.items()},
-    "models": lambda: dict(MODELS),
-    "datasets": lambda: {name: entry.summary for name, entry in DATASETS.items()},
-    "optimizers": lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()},
-    "metrics": lambda: {
-        **{name: m.summary for name, m in METRICS.items()},
-        **{name: summary for name, (summary, _) in OF_NETWORK.items()},
-    },
-    "studies": _studies,
-    "settings": lambda: {name: setting_line(name) for name in SETTINGS},
-}
-
-
 def entries(kind: str) -> dict[str, str]:
-    """name → one line, for one kind; UserError for an unknown kind."""
-    if kind not in KINDS:
-        singular = [known for known in KINDS if kind in (known.rstrip("s"), known[:-3] + "y")]
-        if not singular:
-            raise unknown("kind", kind, KINDS)
-        kind = singular[0]
-    return KINDS[kind]()
+    """name → one line, for one kind, in the plural or singular; UserError for an unknown kind."""
+    for known, (lines, _) in KINDS.items():
+        if kind in (known, known.rstrip("s"), known[:-3] + "y"):
+            return lines()
+    raise unknown("kind", kind, KINDS)
 
 
 def describe(name: str) -> list[str]:
     """Everything about an entry, as lines; for each kind that has one of this name."""
-    parts = [[*describe_one(name), ""] for kind, describe_one in _DESCRIPTIONS.items() if name in KINDS[kind]()]
+    parts = [[*describe_one(name), ""] for lines, describe_one in KINDS.values() if name in lines()]
     if not parts and is_dotted(name):
         parts = [_own_activation(name)]
     if not parts:
-        raise unknown("name", name, [known for kind in KINDS for known in KINDS[kind]()])
+        raise unknown("name", name, [known for lines, _ in KINDS.values() for known in lines()])
     return [line for part in parts for line in part]
 
 
@@ -77,8 +43,6 @@ def _activation(name: str) -> list[str]:
         lines.append(f"  setting {setting}, {how} {default:g}")
     if entry.asymptotes:
         lines.append(f"  bounded by {entry.asymptotes[0]:g} and {entry.asymptotes[1]:g}")
-    from actbench.science.activations import gain
-
     lines.append(f"  init gain 1/√E[h(ξ)²], ξ ~ N(0, 1): {gain(name):.6g}")
     if entry.units is None:
         return [*lines, *_curves(lambda z: entry.forward(z, **entry.settings))]
@@ -87,18 +51,14 @@ def _activation(name: str) -> list[str]:
 
 
 def _own_activation(name: str) -> list[str]:
-    from actbench.base.machine import user_modules_importable
-
-    user_modules_importable()
     from actbench.engine.user_activations import make_user_activation
 
+    user_modules_importable()
     activation = make_user_activation(name)
     return [f"activation {name} (your own)", *_curves(lambda z: activation(z.view(-1, 1)).view(-1)), ""]
 
 
 def _curves(forward: Callable) -> list[str]:
-    from actbench.base.machine import import_torch
-
     torch = import_torch()
     z = torch.linspace(-4, 4, 801, requires_grad=True)
     try:
@@ -106,15 +66,15 @@ def _curves(forward: Callable) -> list[str]:
         (slope,) = torch.autograd.grad(h.sum(), z)
     except (Exception, SystemExit, GeneratorExit) as error:  # from the user's own code
         raise UserError(f"the activation cannot be drawn ({type(error).__name__}: {error})") from error
-    x, curve, derivative = z.tolist(), h.tolist(), slope.tolist()
-    return ["", "  h(z)", *braille_plot(x, curve), "", "  h′(z)", *braille_plot(x, derivative)]
+    curve, derivative = (braille_plot(z.tolist(), y.tolist()) for y in (h, slope))
+    return ["", "  h(z)", *curve, "", "  h′(z)", *derivative]
 
 
 def _init(name: str) -> list[str]:
     entry = INITS[name]
     use = "uses the activation's gain" if entry.wants_gain else "the same for every activation"
-    gain = f"  gain    {use}; init_gain multiplies it"
-    return [f"init {name}", f"  weights {entry.formula}", gain, f"  source  {entry.source}"]
+    factor = f"  gain    {use}; init_gain multiplies it"
+    return [f"init {name}", f"  weights {entry.formula}", factor, f"  source  {entry.source}"]
 
 
 def _optimizer(name: str) -> list[str]:
@@ -136,19 +96,36 @@ def _metric(name: str) -> list[str]:
     return [f"metric {name}", f"  {metric.summary}", f"  network {over[metric.over]}", f"  source  {metric.source}"]
 
 
+def _studies() -> dict[str, str]:
+    """A study's line is its first comment: its question, and how long it takes."""
+    first = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in sorted(study_names().items())}
+    return {name: line.lstrip("# ").strip() if line.startswith("#") else "" for name, line in first.items()}
+
+
 def _study(name: str) -> list[str]:
-    path = study_names()[name]
-    networks = len(load_study(name).specs)
-    return [f"study {name}: {networks:,} networks", *(f"  {line}" for line in path.read_text(encoding="utf-8").splitlines())]
+    text, networks = study_names()[name].read_text(encoding="utf-8"), len(load_study(name).specs)
+    return [f"study {name}: {networks:,} networks", *(f"  {line}" for line in text.splitlines())]
 
 
-_DESCRIPTIONS: dict[str, Callable[[str], list[str]]] = {
-    "activations": _activation,
-    "inits": _init,
-    "models": lambda name: [f"model {name}", f"  {MODELS[name]}"],
-    "datasets": _dataset,
-    "optimizers": _optimizer,
-    "metrics": _metric,
-    "studies": _study,
-    "settings": lambda name: [f"setting {name}", f"  {setting_line(name)}"],
+def _setting(name: str) -> str:
+    default = SETTINGS[name].default
+    shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
+    return f"{SETTINGS[name].metadata['help']} ({shown})"
+
+
+def _metrics() -> dict[str, str]:
+    of_network = {name: summary for name, (summary, _) in OF_NETWORK.items()}
+    return {name: metric.summary for name, metric in METRICS.items()} | of_network
+
+
+# kind → (all its entries, a line each; one of them in full)
+KINDS: dict[str, tuple[Callable[[], dict[str, str]], Callable[[str], list[str]]]] = {
+    "activations": (lambda: {name: entry.formula for name, entry in ACTIVATIONS.items()}, _activation),
+    "inits": (lambda: {name: entry.formula for name, entry in INITS.items()}, _init),
+    "models": (lambda: dict(MODELS), lambda name: [f"model {name}", f"  {MODELS[name]}"]),
+    "datasets": (lambda: {name: entry.summary for name, entry in DATASETS.items()}, _dataset),
+    "optimizers": (lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()}, _optimizer),
+    "metrics": (_metrics, _metric),
+    "studies": (_studies, _study),
+    "settings": (lambda: {name: _setting(name) for name in SETTINGS}, lambda name: [f"setting {name}", f"  {_setting(name)}"]),
 }

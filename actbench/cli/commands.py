@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from actbench.base.errors import UserError
 from actbench.base.machine import open_missing_streams
 
 INTERRUPTED = 130
+DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -43,32 +46,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    del version
+    pass
 
 
 @app.command()
 def run(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False
-        ),
+        Argument(metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory; write nothing.")] = False,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Data sets. [default: $ACTBENCH_DATA or the cache]")
-    ] = None,
-    config_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="A further folder of studies.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout when done.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+    out: Annotated[Path | None, Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
+    fresh: Annotated[bool, Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Forecast time and memory; write nothing.")] = False,
+    device: Annotated[str, Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
+    workers: Annotated[int | None, Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")] = None,
+    data_dir: DataDir = None,
+    config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder of studies.")] = None,
+    as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Train every network of a study that has no result yet.
 
@@ -79,25 +76,24 @@ def run(
     from actbench.run.launching import torch_ahead
     from actbench.run.options import Options
 
-    study, overrides = _split(words or [])
-    command = " ".join(["actbench", *map(_quoted, sys.argv[1:])])
+    overrides = list(words or [])
+    study = next((word for word in overrides if "=" not in word and not word.startswith("~")), None)
+    if study is not None:
+        overrides.remove(study)
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, command=command,
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
+        command=shlex.join(["actbench", *sys.argv[1:]]),
         on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip
     if dry_run:
         from actbench.cli.run_view import print_forecast
 
-        print_forecast(study, overrides, options, as_json=as_json)
+        print_forecast(study or "default", overrides, options, as_json=as_json)
         return
     with torch_ahead(options):  # before the rest is imported, which takes its time
-        from actbench.cli.run_view import outcome_json, run_with_display
+        from actbench.cli.run_view import run_with_display
 
-        outcome = run_with_display(study, overrides, options, quiet=quiet, as_json=as_json)
-    if as_json:
-        import json
-
-        print(json.dumps(outcome_json(outcome)))
+        outcome = run_with_display(study or "default", overrides, options, quiet=quiet, as_json=as_json)
     for error in outcome.errors[:5]:
         print(f"failed: {error}", file=sys.stderr)
     if outcome.statuses["failed"]:
@@ -105,35 +101,16 @@ def run(
         raise typer.Exit(1)
 
 
-def _split(words: list[str]) -> tuple[str, list[str]]:
-    """(study, overrides): the study is the first word without '='."""
-    study = next((word for word in words if "=" not in word and not word.startswith("~")), None)
-    overrides = list(words)
-    if study is not None:
-        overrides.remove(study)
-    return study or "default", overrides
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
-
-
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result folders.", show_default=False)],
-    by: Annotated[
-        str | None, typer.Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")
-    ] = None,
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help="Result folders.", show_default=False)],
+    by: Annotated[str | None, Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")
+        str | None, Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")
     ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")
-    ] = None,
-    format: Annotated[str, typer.Option("--format", metavar="table|markdown|csv|json", help="How to print.")] = "table",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
+    baseline: Annotated[str | None, Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")] = None,
+    format: Annotated[str, Option("--format", metavar="table|markdown|csv|json", help="How to print.")] = "table",
+    out: Annotated[Path | None, Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
 ) -> None:
     """Summarise one or more result folders.
 
@@ -152,9 +129,9 @@ def report(
     ranked = ranking(runs, _names(by), _names(metric), baseline)
     if "loss" not in ranked.by and runs["loss"].nunique() > 1 and any(name.endswith("_loss") for name in ranked.metrics):
         print("note: the losses of these networks are of different kinds; compare them within --by loss", file=sys.stderr)
-    colour = out is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = make_console(stderr=False).width if out is None and sys.stdout.isatty() else None
-    text = render(ranked, dead_grid(runs), format, colour=colour, width=width)
+    terminal = out is None and sys.stdout.isatty()
+    width = make_console(stderr=False).width if terminal else None
+    text = render(ranked, dead_grid(runs), format, colour=terminal and "NO_COLOR" not in os.environ, width=width)
     if out is None:
         sys.stdout.write(text)
         return
@@ -170,9 +147,7 @@ def _names(text: str | None) -> list[str] | None:
 
 @app.command("list")
 def list_(
-    kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)
-    ] = None,
+    kind: Annotated[str | None, Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)] = None,
 ) -> None:
     """List activations, inits, models, datasets, optimizers, metrics, studies or settings.
 
@@ -184,7 +159,7 @@ def list_(
     for one in [kind] if kind else KINDS:
         found = entries(one)
         if not kind:
-            print(f"{one}")
+            print(one)
         width = max(map(len, found), default=0)
         for name, text in found.items():
             print(f"{'' if kind else '  '}{name:<{width}}  {text}")
@@ -194,7 +169,7 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Anything that `list` lists, or the dotted name of your own activation.")],
+    name: Annotated[str, Argument(help="Anything that `list` lists, or the dotted name of your own activation.")],
 ) -> None:
     """Show one entry in full: formula, derivative, plot, source, settings.
 
@@ -210,11 +185,9 @@ def show(
 def data(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False),
+        Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where they lie. [default: $ACTBENCH_DATA or the cache]")
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Fetch data sets and verify their checksums.
 
@@ -275,7 +248,7 @@ def _exit_code() -> int:
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if not isinstance(cause, OSError):
             raise
-        _drop_output()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's end does not fail on what is left to write
         if isinstance(cause, BrokenPipeError):  # the reader of a pipe has left: it has what it wanted
             return 0
         print(f"error: cannot write or read: {cause.strerror or cause}", file=sys.stderr)
@@ -283,8 +256,3 @@ def _exit_code() -> int:
     except typer.TyperException as error:
         print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
         return 2
-
-
-def _drop_output() -> None:
-    """Sends what is still to be written to stdout nowhere, so that the interpreter's end does not fail on it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -8,7 +8,6 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rich.progress as bars
@@ -31,7 +30,7 @@ def make_console(*, stderr: bool) -> Console:
 
 
 def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:
-    """Runs a study with a live display; says how to go on if interrupted."""
+    """Runs a study with a live display, then prints its summary or JSON; says how to go on if interrupted."""
     display = RunDisplay(make_console(stderr=True), quiet=quiet)
     try:
         with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
@@ -41,27 +40,21 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         raise typer.Abort(f"{where}the same command goes on from there") from None
     finally:
         display.stop()
-    if not quiet and not as_json:
-        _print_summary(outcome)
+    if as_json:
+        fields = {
+            "study": outcome.study.name, "folder": str(outcome.folder), "networks": len(outcome.study.specs),
+            "trained": outcome.trained, **outcome.statuses, "seconds": round(outcome.seconds, 3),
+            "measuring_share": round(outcome.measuring_share, 4), "errors": outcome.errors,
+        }  # fmt: skip
+        print(json.dumps(fields))
+    elif not quiet:
+        from actbench.report.summary import headline, summary
+        from actbench.results.frames import load
+
+        console = make_console(stderr=False)
+        console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))
+        console.print(summary(load(outcome.folder).runs, outcome.folder))
     return outcome
-
-
-def _print_summary(outcome: Outcome) -> None:
-    from actbench.report.summary import headline, summary
-    from actbench.results.frames import load
-
-    console = make_console(stderr=False)
-    console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))
-    console.print(summary(load(outcome.folder).runs, outcome.folder))
-
-
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """What ``--json`` prints."""
-    return {
-        "study": outcome.study.name, "folder": str(outcome.folder), "networks": len(outcome.study.specs),
-        "trained": outcome.trained, **outcome.statuses, "seconds": round(outcome.seconds, 3),
-        "measuring_share": round(outcome.measuring_share, 4), "errors": outcome.errors,
-    }  # fmt: skip
 
 
 def print_forecast(study: str, overrides: list[str], options: Options, *, as_json: bool) -> None:
@@ -70,26 +63,23 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
 
     prepared = prepare(study, overrides, options)
     packs = prepared.packs(set() if options.fresh else finished_in(prepared.folder))
-    expected = forecast(prepared, packs)
+    seconds, memory = forecast(prepared, packs)
+    sizes = [len(pack) for pack in packs]
     if as_json:
         fields = {
-            "study": prepared.study.name, "networks": expected.networks, "packs": expected.packs,
-            "seconds": round(expected.seconds, 2), "memory_bytes": round(expected.memory), "device": prepared.device,
+            "study": prepared.study.name, "networks": sum(sizes), "packs": len(packs),
+            "seconds": round(seconds, 2), "memory_bytes": round(memory), "device": prepared.device,
         }  # fmt: skip
         print(json.dumps(fields))
         return
-    sizes = [len(pack) for pack in packs]
     count = len(prepared.study.specs)
-    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {expected.networks:,} to train")
+    bounds = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)})) if sizes else ""
+    print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {sum(sizes):,} to train")
     print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
-    print(f"packs     {expected.packs:,}" + (f" of {_range(sizes)} networks" if sizes else ""))
-    print(f"time      about {_duration(expected.seconds)} on {prepared.device}")
-    print(f"memory    about {expected.memory / 2**30:.1f} GiB")
+    print(f"packs     {len(packs):,}" + (f" of {bounds} networks" if sizes else ""))
+    print(f"time      about {_duration(seconds)} on {prepared.device}")
+    print(f"memory    about {memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
-
-
-def _range(sizes: list[int]) -> str:
-    return f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
 
 
 def _duration(seconds: float) -> str:
@@ -99,18 +89,13 @@ def _duration(seconds: float) -> str:
 
 
 class RunDisplay:
-    """Networks done, networks per second, time left, accuracy and dead units so far.
-
-    Args:
-        console: on stderr.
-        quiet: show nothing.
-    """
+    """Networks done, networks per second, time left, accuracy and dead units so far; on a console of stderr, unless quiet."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console, self.quiet = console, quiet
         self.done, self.total = 0.0, 0
         self.folder: Path | None = None
-        self.accuracy, self.dead = _Average(), _Average()
+        self.sums, self.counts = np.zeros(2), np.zeros(2)  # of test accuracies and dead fractions that are known
         self.bar: bars.Progress | None = None
 
     def update(self, event: Started | Progress | Finished) -> None:
@@ -121,9 +106,11 @@ class RunDisplay:
         if isinstance(event, Progress):
             self.done += event.networks
         elif event.test_accuracy is not None and event.dead_fraction is not None:
-            self.accuracy.add(event.test_accuracy)
-            self.dead.add(event.dead_fraction)
-        self._show()
+            figures = np.stack([event.test_accuracy, event.dead_fraction])
+            self.sums += np.nansum(figures, axis=1)
+            self.counts += np.sum(~np.isnan(figures), axis=1)
+        if not self.quiet:
+            self._show()
 
     def _start(self, event: Started) -> None:
         self.folder, self.total = event.folder, event.missing
@@ -132,8 +119,7 @@ class RunDisplay:
             return
         done = event.networks - event.missing
         had = f" ({done:,} of {event.networks:,} have results already)" if done else ""
-        plural = "" if event.missing == 1 else "s"
-        title = f"{event.study}: {event.missing:,} network{plural} to train on {event.device}{had}"
+        title = f"{event.study}: {self.total:,} network{'s' * (self.total != 1)} to train on {event.device}{had}"
         self.console.print(title, style="dim", highlight=False)
         if self.console.is_terminal:
             self.bar = bars.Progress(
@@ -147,13 +133,10 @@ class RunDisplay:
             self.bar.start()
 
     def _show(self) -> None:
-        if self.quiet:
-            return
         now = time.perf_counter()
         rate = f"{self.done / max(now - self.began, 1e-9):.1f}/s"
-        figures = ""
-        if self.accuracy.value is not None:
-            figures = f"accuracy {100 * self.accuracy.value:.1f} % · dead {100 * (self.dead.value or 0):.1f} %"
+        accuracy, dead = 100 * self.sums / np.maximum(self.counts, 1)
+        figures = f"accuracy {accuracy:.1f} % · dead {dead:.1f} %" if self.counts[0] else ""
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, rate=rate, figures=figures)
         elif not self.console.is_terminal and now - self.shown > PLAIN_SECONDS:
@@ -167,19 +150,3 @@ class RunDisplay:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
-
-
-class _Average:
-    """A running mean that leaves NaN out."""
-
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def add(self, values: np.ndarray) -> None:
-        good = values[~np.isnan(values)]
-        self.total += float(good.sum())
-        self.count += len(good)
-
-    @property
-    def value(self) -> float | None:
-        return self.total / self.count if self.count else None

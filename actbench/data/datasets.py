@@ -10,16 +10,15 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import resources
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from actbench.base.errors import UserError, unknown
-from actbench.base.paths import user_path
+from actbench.base.paths import PACKAGE, user_path
 from actbench.base.rng import stream
+from actbench.data.downloads import load_torchvision
 
 MOST_CLASSES = 100_000
 MOST_CHANNELS = 4
@@ -41,22 +40,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in memory.
-
-    Attributes:
-        x_train, x_test: [N, features], uint8 or float32.
-        y_train, y_test: [N], int64 class numbers from 0.
-        classes: how many classes there are.
-        image: (height, width, channels) if examples are images; features are in that order.
-    """
+    """A data set in memory."""
 
     name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
+    x_train: np.ndarray  # [N, features], uint8 or float32
+    y_train: np.ndarray  # [N], int64 class numbers from 0
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int
-    image: tuple[int, int, int] | None = None
+    image: tuple[int, int, int] | None = None  # (height, width, channels), the order of the features
 
     @property
     def shape(self) -> Shape:
@@ -79,7 +71,8 @@ class Data:
         if how == "raw":
             return 0.0, 1.0
         if how == "unit":
-            low, high = (0.0, 255.0) if self.x_train.dtype == np.uint8 else _range(self.x_train)
+            x = self.x_train
+            low, high = (0.0, 255.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
             return low, 1 / (high - low) if high > low else 1.0
         mean, std = self._mean_std
         return mean, 1 / std if std > 0 else 1.0
@@ -110,73 +103,50 @@ class Data:
         return np.sort(stream(0, "subset").permutation(len(self.x_train))[:size])
 
     def probe(self, size: int, among: int | None = None) -> np.ndarray:
-        """Indices of the probe set: a fixed draw of training examples; smaller sets are parts of larger ones.
-
-        Args:
-            size: how many.
-            among: how many training examples there are (default: all).
-        """
+        """Indices of ``size`` of ``among`` training examples (default: all): a fixed draw, smaller ones parts of larger ones."""
         return stream(0, "probe").permutation(among or len(self.x_train))[:size]
-
-
-def _range(x: np.ndarray) -> tuple[float, float]:
-    return float(x.min()), float(x.max())
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set: ``load(data_dir, download) -> Data``, and the expected ``Data.checksum`` if it is known."""
+    """One data set: ``load(name, data_dir, download)`` → its four arrays, and the expected ``Data.checksum`` if it is known."""
 
     summary: str
     source: str
-    load: Callable[[Path, bool], Data]
+    load: Callable[[str, Path, bool], dict[str, np.ndarray]]
     checksum: str | None = None
 
 
-def _mnist_12k(data_dir: Path, download: bool) -> Data:
-    with resources.as_file(resources.files("actbench") / "data" / "mnist-12k.npz") as path:
-        return read_npz(path, "mnist-12k")
+def _mnist_12k(name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
+    return read_npz(PACKAGE / "data" / "mnist-12k.npz")
 
 
-def _gaussian(data_dir: Path, download: bool) -> Data:
+def _gaussian(name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
     rng = stream(0, "gaussian")
-    sizes = {"train": 10_000, "test": 2_000}
-    arrays: dict[str, Any] = {}
-    for split, size in sizes.items():
-        arrays[f"x_{split}"] = rng.standard_normal((size, 784), dtype=np.float32)
+    arrays: dict[str, np.ndarray] = {}
+    for split, size in (("train", 10_000), ("test", 2_000)):
+        arrays[f"x_{split}"] = rng.standard_normal((size, 28, 28), dtype=np.float32)
         arrays[f"y_{split}"] = rng.integers(0, 10, size)
-    return Data("gaussian", **arrays, classes=10, image=(28, 28, 1))
-
-
-def _torchvision(name: str, class_name: str) -> Callable[[Path, bool], Data]:
-    def load(data_dir: Path, download: bool) -> Data:
-        from actbench.data.downloads import load_torchvision
-
-        return _checked(name, load_torchvision(name, class_name, data_dir, download))
-
-    return load
+    return arrays
 
 
 DATASETS: dict[str, DatasetEntry] = {
     "mnist-12k": DatasetEntry(
         "every 6th training and every 5th test image of MNIST, 10,000 + 2,000 of 28×28, embedded in the package",
-        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k, "b444dbbfb8c47611d50bd9325eab3ac92e08efdcc48069e67444bdd8c5720771",
-    ),
+        "LeCun, Cortes & Burges; CC BY-SA 3.0", _mnist_12k, "b444dbbfb8c47611d50bd9325eab3ac92e08efdcc48069e67444bdd8c5720771"),
     "gaussian": DatasetEntry(
         "standard normal inputs of 784 features, random labels of 10 classes, 10,000 + 2,000: for measuring at initialisation",
-        "generated from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e",
-    ),
-    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", _torchvision("mnist", "MNIST"),
+        "generated from a fixed seed", _gaussian, "765e65eb4be1dc5d72e510cc89d40a010de35e2f7c158cc4debedbcd7022002e"),
+    "mnist": DatasetEntry("handwritten digits, 60,000 + 10,000 of 28×28", "LeCun et al. 1998", partial(load_torchvision, "MNIST"),
                           "1440c791ebc7892242ebbe4e300c0151d3ec76ed7dcaf9e30875e9958e039bf3"),
-    "fashion_mnist": DatasetEntry(
-        "clothes, 60,000 + 10,000 of 28×28", "Xiao et al. 2017", _torchvision("fashion_mnist", "FashionMNIST")
-    ),
-    "kmnist": DatasetEntry("Kuzushiji, 60,000 + 10,000 of 28×28", "Clanuwat et al. 2018", _torchvision("kmnist", "KMNIST")),
+    "fashion_mnist": DatasetEntry("clothes, 60,000 + 10,000 of 28×28", "Xiao et al. 2017",
+                                  partial(load_torchvision, "FashionMNIST")),
+    "kmnist": DatasetEntry("Kuzushiji, 60,000 + 10,000 of 28×28", "Clanuwat et al. 2018", partial(load_torchvision, "KMNIST")),
     "cifar10": DatasetEntry("ten classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
-                            _torchvision("cifar10", "CIFAR10")),
+                            partial(load_torchvision, "CIFAR10")),
     "cifar100": DatasetEntry("a hundred classes of photographs, 50,000 + 10,000 of 32×32×3", "Krizhevsky 2009",
-                             _torchvision("cifar100", "CIFAR100")),
-    "svhn": DatasetEntry("house numbers, 73,257 + 26,032 of 32×32×3", "Netzer et al. 2011", _torchvision("svhn", "SVHN")),
+                             partial(load_torchvision, "CIFAR100")),
+    "svhn": DatasetEntry("house numbers, 73,257 + 26,032 of 32×32×3", "Netzer et al. 2011", partial(load_torchvision, "SVHN")),
 }  # fmt: skip
 
 
@@ -202,20 +172,15 @@ def check_dataset_name(name: str) -> None:
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Data:
-    """Loads a data set.
-
-    Args:
-        name: an entry of the table, or a path to an ``.npz`` with x_train, y_train, x_test, y_test.
-        data_dir: folder of downloaded data sets (default: ``default_data_dir()``).
-        download: whether to download it if it is missing.
+    """An entry of the table, downloaded if ``data_dir`` lacks it and ``download`` is set, or what a path to an ``.npz`` holds.
 
     Raises:
         UserError: unknown name, missing or unreadable file, failed download.
     """
     check_dataset_name(name)
     if is_path(name):
-        return read_npz(user_path(name, "dataset"), name)
-    return DATASETS[name].load(data_dir or default_data_dir(), download)
+        return _checked(name, read_npz(user_path(name, "dataset")))
+    return _checked(name, DATASETS[name].load(name, data_dir or default_data_dir(), download))
 
 
 def verify(name: str, data: Data) -> bool:
@@ -226,25 +191,25 @@ def verify(name: str, data: Data) -> bool:
     return wanted is not None
 
 
-def read_npz(path: Path, name: str) -> Data:
-    """Reads a user's ``.npz``; UserError describes what is wrong with it. Pickled arrays are refused, not executed."""
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The four arrays of an ``.npz``; UserError describes what is wrong with it. Pickled arrays are refused, not executed."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UserError(f"dataset: '{path}' is not an .npz archive")
-            missing = [key for key in ARRAYS if key not in archive]
-            if missing:
-                raise UserError(f"dataset: '{path}' has no array '{missing[0]}'; needed: {', '.join(ARRAYS)}")
+            for key in ARRAYS:
+                if key not in archive:
+                    raise UserError(f"dataset: '{path}' has no array '{key}'; needed: {', '.join(ARRAYS)}")
             arrays = {key: archive[key] for key in ARRAYS}
-            odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
-            if odd:
-                raise UserError(f"dataset: '{path}': '{odd[0]}' is not a numpy array")
+            for key, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise UserError(f"dataset: '{path}': '{key}' is not a numpy array")
+            return arrays
     except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged archives raise anything from zlib.error to SyntaxError
         raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error
-    return _checked(name, arrays)
 
 
 def _as_image(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int] | None]:
@@ -281,12 +246,12 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> Data:
         images.add(image)
         arrays[f"x_{split}"] = np.ascontiguousarray(x.reshape(len(x), -1))
         arrays[f"y_{split}"] = y.astype(np.int64)
-    train, test = arrays["x_train"].shape[1], arrays["x_test"].shape[1]
-    if train != test:
-        raise UserError(f"dataset: '{name}': x_train has {train} features and x_test {test}")
-    if arrays["x_train"].dtype != arrays["x_test"].dtype:
+    train, test = arrays["x_train"], arrays["x_test"]
+    if train.shape[1] != test.shape[1]:
+        raise UserError(f"dataset: '{name}': x_train has {train.shape[1]} features and x_test {test.shape[1]}")
+    if train.dtype != test.dtype:
         raise UserError(f"dataset: '{name}': x_train and x_test have different types")
-    classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     if len(images) > 1:
         raise UserError(f"dataset: '{name}': x_train and x_test have different shapes")
+    classes = 1 + int(max(arrays["y_train"].max(), arrays["y_test"].max()))
     return Data(name, **arrays, classes=max(classes, 2), image=images.pop())

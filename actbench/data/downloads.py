@@ -11,7 +11,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,8 @@ from actbench.base.errors import UserError
 ARCHIVES = (".gz", ".zip", ".tgz")
 
 
-def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
-    """The four arrays of a data set from torchvision.
-
-    Args:
-        name: its name in actbench.
-        class_name: its class in ``torchvision.datasets``.
-        data_dir: folder to read it from or download it to.
-        download: whether to download it if it is missing.
+def load_torchvision(class_name: str, name: str, data_dir: Path, download: bool) -> dict[str, np.ndarray]:
+    """The four arrays of a class of ``torchvision.datasets``: read from ``data_dir``, or downloaded to it if allowed.
 
     Raises:
         UserError: it is missing or could not be downloaded, or torchvision does not fit torch.
@@ -49,7 +45,7 @@ def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool)
     try:
         return _download(name, maker, data_dir)
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
             f"dataset '{name}' could not be downloaded to '{data_dir}' ({reason}); fetch it on a machine with a network "
             f"(actbench data {name}) and name its folder with --data-dir"
@@ -59,10 +55,10 @@ def load_torchvision(name: str, class_name: str, data_dir: Path, download: bool)
 def _read(maker: Any, folder: Path, *, fetch: bool) -> dict[str, np.ndarray]:
     arrays = {}
     for split in ("train", "test"):
-        which: dict[str, Any] = {"split": split} if maker.__name__ == "SVHN" else {"train": split == "train"}
+        svhn = maker.__name__ == "SVHN"
+        which: dict[str, Any] = {"split": split} if svhn else {"train": split == "train"}
         part = maker(str(folder), **which, download=fetch)
-        labels = part.labels if maker.__name__ == "SVHN" else part.targets
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(part.data), np.asarray(labels)
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(part.data), np.asarray(part.labels if svhn else part.targets)
     return arrays
 
 
@@ -105,27 +101,20 @@ def _progress(name: str) -> Iterator[None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from torchvision.datasets import utils
 
-    console = Console(stderr=True)
     columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     before = utils.tqdm
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
 
-        class Shown:
+        @contextlib.contextmanager
+        def shown(total: int | None = None, **more: Any) -> Iterator[SimpleNamespace]:
             """The part of tqdm that torchvision uses."""
+            task = bar.add_task(name, total=total)
+            try:
+                yield SimpleNamespace(update=partial(bar.advance, task))
+            finally:
+                bar.remove_task(task)
 
-            def __init__(self, total: int | None = None, **more: Any) -> None:
-                self.task = bar.add_task(name, total=total)
-
-            def __enter__(self) -> Shown:
-                return self
-
-            def __exit__(self, *exception: object) -> None:
-                bar.remove_task(self.task)
-
-            def update(self, count: int) -> None:
-                bar.update(self.task, advance=count)
-
-        utils.tqdm = Shown
+        utils.tqdm = shown
         try:
             yield
         finally:

@@ -24,13 +24,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A pack could not be trained.
-
-    Attributes:
-        pack: its networks.
-        reason: what went wrong, in one line.
-        died: whether the process that trained it ended, so that nobody knows of an exception.
-    """
+    """A pack could not be trained, for a reason in one line; `died`: its process ended, so that no exception is known."""
 
     pack: Pack
     reason: str

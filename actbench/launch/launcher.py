@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Protocol, Self
 
 from actbench.launch.events import Event
@@ -15,15 +14,14 @@ class Launcher(Protocol):
 
     A pack that was submitted ends in one `Done` or one `Failed`, whatever becomes of the process that trains it, unless it is
     cancelled. What no pack can help, such as a disk that is full, is raised by `poll` as a UserError.
+
+    Attributes:
+        slots: how many packs it trains at a time; no more are submitted.
+        memory: bytes that all packs in training may take together; inf where that is not this machine's concern.
     """
 
-    @property
-    def slots(self) -> int:
-        """How many packs it trains at a time; no more are submitted."""
-
-    @property
-    def memory(self) -> float:
-        """Bytes that all packs in training may take together; inf where that is not this machine's concern."""
+    slots: int
+    memory: float
 
     def submit(self, pack: Pack) -> None:
         """Has a pack trained. Does not wait for it."""
@@ -35,7 +33,7 @@ class Launcher(Protocol):
         """Ends whatever still trains. When this returns, nobody writes parts any more."""
 
     def __enter__(self) -> Self:
-        """Gets ready to train."""
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Cancels, and gives back what it holds."""
+    def __exit__(self, *exception: object) -> None:
+        self.cancel()

@@ -10,7 +10,7 @@ import math
 import multiprocessing
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Self
 
 from actbench.base.errors import UserError
 from actbench.base.machine import available_memory
-from actbench.launch.events import Done, Event, Failed, Progress
+from actbench.launch.events import Event, Failed, Progress
+from actbench.launch.launcher import Launcher
 from actbench.launch.processes import server_with_torch, start_process
-from actbench.launch.worker import Message, work
+from actbench.launch.worker import work
 from actbench.plan.pack import Pack
 
 MEMORY_SHARE = 0.7  # of what is free, for all packs in training together
@@ -37,28 +38,16 @@ class _Worker:
     pack: Pack | None = None
 
 
-class LocalLauncher:
-    """A launcher whose slots are processes of this machine, started when there is a pack for them.
-
-    Args:
-        slots: how many packs train at a time.
-        parts: the folder of part folders.
-        data_dir: where data sets lie.
-        device: where to train.
-    """
+class LocalLauncher(Launcher):
+    """A launcher whose slots are processes of this machine, each with a `PackJob`, started when there is a pack for them."""
 
     def __init__(self, slots: int, parts: Path, data_dir: Path | None = None, device: str = "cpu") -> None:
         self.slots = slots
+        self.memory = math.inf if device.startswith("cuda") else MEMORY_SHARE * available_memory()
         self._arguments = device, data_dir, parts
-        self._on_gpu = device.startswith("cuda")
         self._workers: list[_Worker] = []
         self._not_started: list[Event] = []
         self._server = contextlib.ExitStack()
-
-    @property
-    def memory(self) -> float:
-        """Bytes that packs may take together, as things stand."""
-        return math.inf if self._on_gpu else MEMORY_SHARE * available_memory()
 
     def __enter__(self) -> Self:
         self._server.enter_context(server_with_torch())
@@ -70,16 +59,9 @@ class LocalLauncher:
 
     def submit(self, pack: Pack) -> None:
         """Sends a pack to a process that has none, or to a new one."""
-        for worker in [worker for worker in self._workers if worker.pack is None]:
-            try:
-                worker.pipe.send(pack)
-            except OSError:  # it has died since
-                self._end(worker)
-            else:
-                worker.pack = pack
-                return
+        idle = (worker for worker in self._workers if worker.pack is None and worker.process.is_alive())
         try:
-            worker = self._start()
+            worker = next(idle, None) or self._start()
         except (OSError, EOFError) as error:  # no memory for a process, or the server has been killed
             self._not_started.append(Failed(pack, f"a worker process could not be started ({error})", died=True))
             return
@@ -88,24 +70,19 @@ class LocalLauncher:
             worker.pipe.send(pack)
 
     def _start(self) -> _Worker:
-        for pause in PAUSES:  # that a process cannot be started is not the pack's fault
+        pauses = iter(PAUSES)
+        while True:
             try:
-                return self._start_once()
-            except (OSError, EOFError):  # the server has been killed, and may not be quite gone
+                ours, theirs = multiprocessing.Pipe()
+                with theirs:  # held by the process alone, so that its end is the pipe's
+                    worker = _Worker(start_process(work, theirs, *self._arguments), ours)
+            except (OSError, EOFError):  # not the pack's fault: the server has been killed, and may not be quite gone
+                if (pause := next(pauses, None)) is None:
+                    raise
                 time.sleep(pause)
-        return self._start_once()
-
-    def _start_once(self) -> _Worker:
-        ours, theirs = multiprocessing.Pipe()
-        try:
-            process = start_process(work, theirs, *self._arguments)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()  # held by the process alone, so that its end is the pipe's
-        self._workers.append(_Worker(process, ours))
-        return self._workers[-1]
+            else:
+                self._workers.append(worker)
+                return worker
 
     def poll(self) -> list[Event]:
         """Waits for a message of a process, or its end."""
@@ -123,24 +100,20 @@ class LocalLauncher:
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
-                assert worker.pack is not None
-                events.append(_event(worker.pack, message))
-                if not isinstance(events[-1], Progress):
+                if isinstance(message, UserError):
+                    raise message
+                events.append(replace(message, pack=worker.pack))
+                if not isinstance(message, Progress):
                     worker.pack = None
         except (EOFError, OSError):
             ended = True
         if ended:
-            pack, reason = worker.pack, self._end(worker)
-            events += [Failed(pack, reason, died=True)] if pack is not None else []
+            self._workers.remove(worker)
+            worker.process.join(PATIENCE)
+            if worker.pack is not None:
+                events.append(Failed(worker.pack, _how_it_ended(worker.process.exitcode), died=True))
+            _close(worker)
         return events
-
-    def _end(self, worker: _Worker) -> str:
-        """Parts with a process that has ended, or is about to; returns how, in words."""
-        self._workers.remove(worker)
-        worker.process.join(PATIENCE)
-        reason = _how_it_ended(worker.process.exitcode)
-        _close(worker)
-        return reason
 
     def cancel(self) -> None:
         """Kills the processes, in the middle of a step if need be."""
@@ -157,14 +130,6 @@ def _close(worker: _Worker) -> None:
     worker.pipe.close()
     with contextlib.suppress(ValueError):  # it does not end; at least nobody waits for it
         worker.process.close()  # upon which one whose server was killed, and that nobody can wait for, ends, too
-
-
-def _event(pack: Pack, message: Message) -> Event:
-    if isinstance(message, UserError):
-        raise message
-    if message is None:
-        return Done(pack)
-    return Failed(pack, message) if isinstance(message, str) else Progress(pack, message)
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What a slot does with a pack, wherever it is: trains it and writes its part folder."""
+"""What a slot does with a pack, wherever it is: trains it, writes its part folder, and says so in events."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
 from actbench.engine.trainer import Trainer
+from actbench.launch.events import Done, Event, Failed, Progress
 from actbench.plan.pack import Pack
-from actbench.plan.pack_plan import PackPlan, plan_pack
-from actbench.results.parts import write_part
+from actbench.plan.pack_plan import plan_pack
+from actbench.results.parts import WriteError, write_part
 from actbench.results.rows import rows_of
 from actbench.study.spec import settings_with
 
@@ -37,51 +38,49 @@ class PackJob:
     data_dir: Path | None
     parts: Path
     loaded: dict[str, Data] = field(default_factory=dict)
+    _on_device: dict[tuple, DeviceData] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._on_device: dict[tuple, DeviceData] = {}
-
-    def run(self, pack: Pack) -> Iterator[float]:
-        """Trains a pack and writes its part folder, whole or not at all.
-
-        Yields:
-            At every evaluation, how much of the networks' work was done since the last: the sum is the number of networks.
+    def run(self, pack: Pack) -> Iterator[Event]:
+        """Trains a pack and writes its part folder, whole or not at all; yields Progress, and at the end Done or Failed.
 
         Raises:
-            Exception: whatever went wrong; `failure_reason` puts it into a line. No part is written then.
+            WriteError: the part cannot be written.
         """
-        data = self._load(pack.shared.dataset)
+        events, event = self._train(pack), None
+        while not isinstance(event, (Done, Failed)):
+            try:
+                event = next(events)
+            except WriteError:
+                raise
+            except (Exception, SystemExit, GeneratorExit) as error:  # out of memory, or code of the user's own
+                event = Failed(pack, _reason(error))
+            if isinstance(event, Failed) and self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            yield event
+
+    def _train(self, pack: Pack) -> Iterator[Event]:
+        name = pack.shared.dataset
+        if name not in self.loaded:
+            self.loaded[name] = load_dataset(name, self.data_dir, download=False)
+        data = self.loaded[name]
         plan = plan_pack(pack, data.shape, self.device)
+        key = (*(getattr(plan.spec, setting) for setting in settings_with("data")), plan.merges_fixed_inputs)
         with one_thread(self.device), products(plan.products):
-            trainer = Trainer(plan, self._data_for(plan))
+            if key not in self._on_device:
+                self._on_device[key] = DeviceData(data, plan, self.device)
+            trainer = Trainer(plan, self._on_device[key])
             for _ in train(trainer):
-                yield len(pack) / len(plan.evaluated)
+                yield Progress(pack, len(pack) / len(plan.evaluated))
         measured = trainer.measurements
         seconds = {"seconds": measured.seconds, "measuring": measured.measuring_seconds, "training": measured.training_seconds}
         write_part(self.parts, rows_of(pack.specs, measured), seconds)
-
-    def _load(self, name: str) -> Data:
-        if name not in self.loaded:
-            self.loaded[name] = load_dataset(name, self.data_dir, download=False)
-        return self.loaded[name]
-
-    def _data_for(self, plan: PackPlan) -> DeviceData:
-        key = (*(getattr(plan.spec, name) for name in settings_with("data")), plan.merges_fixed_inputs)
-        if key not in self._on_device:
-            self._on_device[key] = DeviceData(self._load(plan.spec.dataset), plan, self.device)
-        return self._on_device[key]
+        yield Done(pack)
 
 
-def failure_reason(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """One line for the column ``error``: what went wrong, and where."""
     text = " ".join(str(error).split())[:300]
-    if is_out_of_memory(error):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text.lower():
         return f"out of memory: {text}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({frame.name}, line {frame.lineno})"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the CPU or on a GPU."""
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text

@@ -17,6 +17,6 @@ def _show(kind: type[BaseException], error: BaseException, traceback: TracebackT
 sys.excepthook = _show
 gc.disable()  # importing torch makes a million objects that stay: looking for garbage among them takes a tenth of it
 with contextlib.suppress(Exception, SystemExit):  # what cannot be imported is reported by a worker
-    import actbench.launch.attempt  # noqa: F401
+    import actbench.launch.pack_job  # noqa: F401
 gc.freeze()  # nor are they looked over, and so copied, in each worker
 gc.enable()

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import process, resource_tracker
+from multiprocessing import forkserver, process, resource_tracker
 from types import ModuleType
 from typing import Any
 
@@ -66,38 +66,39 @@ def start_process(target: Callable[..., None], *arguments: Any) -> process.BaseP
     """
     context: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
     started: process.BaseProcess = context.Process(target=target, args=arguments, daemon=True)
-    with _lock, _empty_main():
+    with _lock:
         if FORKS:
             _run_server()  # unless it still runs
-            started.start()
-        else:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")  # which the library looks at to have children import it
+        try:
             with _environment():
                 started.start()
+        finally:
+            sys.modules["__main__"] = main
     return started
 
 
 def _run_server() -> None:
-    from multiprocessing import forkserver
-
     open_missing_streams()
     with _environment(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resource tracker that was killed says so when it starts anew
         resource_tracker.ensure_running()  # first, since it lets Ctrl-C through again
         forkserver.set_forkserver_preload([PRELOADED])
-        with _ctrl_c_blocked():
+        # children never hear of Ctrl-C, which is the run's to handle
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
             forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _server_pid() -> int | None:
-    from multiprocessing import forkserver
-
     return getattr(forkserver._forkserver, "_forkserver_pid", None)
 
 
 def _stop_server() -> None:
     """Ends the server at once, loaded or not; one that this Python's library does not let be ended ends with this process."""
-    from multiprocessing import forkserver
-
     if (pid := _server_pid()) is not None:
         with contextlib.suppress(AttributeError, OSError):
             os.kill(pid, signal.SIGKILL)
@@ -109,34 +110,12 @@ def _environment() -> Iterator[None]:
     """Variables of processes that are started within; those of this one are put back."""
     # older versions of Python 3.11 do not hand sys.path to what a server loads ahead
     paths = os.pathsep.join(os.getcwd() if path == "" else path for path in sys.path)
-    before = {name: os.environ.get(name) for name in (*ENVIRONMENT, "PYTHONPATH")}
-    os.environ.update(ENVIRONMENT, PYTHONPATH=paths)
+    ours = {**ENVIRONMENT, "PYTHONPATH": paths}
+    before = {name: os.environ[name] for name in ours if name in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Processes that are started within never hear of Ctrl-C, which is the run's to handle."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _empty_main() -> Iterator[None]:
-    """An empty module in the place of ``__main__``, which the library looks at to have children import it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+        for name in ours.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

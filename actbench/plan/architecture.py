@@ -5,13 +5,14 @@ Estimates of memory and arithmetic, and the networks themselves, all use these s
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from actbench.base.errors import UserError
 from actbench.data.datasets import Shape
-from actbench.science.activations import ACTIVATIONS, is_dotted, units_of
+from actbench.science.activations import ACTIVATIONS, is_dotted, settings_of, units_of
 from actbench.study.spec import RunSpec
 
 KERNEL = 3  # of a convolution, on each side
@@ -34,29 +35,17 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A hidden layer.
+    """A hidden layer; inputs, pre-activations and units are counted at each position."""
 
-    Attributes:
-        inputs: input values at each position (channels of a convolution's input).
-        pre: pre-activations at each position.
-        units: outputs at each position.
-        positions: pixels of a convolution, time steps of a recurrent layer, else 1.
-        kernel: weights between an input and a pre-activation.
-        gates: sets of weights per pre-activation (4 for an LSTM).
-        recurrent: whether it also reads its outputs of the previous time step.
-        pooled: whether 2×2 max pooling follows.
-        block_end: whether the input of a resnet's block is added here.
-    """
-
-    inputs: int
-    pre: int
-    units: int
-    positions: int = 1
-    kernel: int = 1
-    gates: int = 1
-    recurrent: bool = False
-    pooled: bool = False
-    block_end: bool = False
+    inputs: int  # channels of a convolution's input
+    pre: int  # pre-activations
+    units: int  # outputs
+    positions: int = 1  # pixels of a convolution, time steps of a recurrent layer
+    kernel: int = 1  # weights between an input and a pre-activation
+    gates: int = 1  # sets of weights per pre-activation (4 for an LSTM)
+    recurrent: bool = False  # whether it also reads its outputs of the previous time step
+    pooled: bool = False  # whether 2×2 max pooling follows
+    block_end: bool = False  # whether the input of a resnet's block is added here
 
     @property
     def weights(self) -> int:
@@ -97,46 +86,34 @@ class Architecture:
     def flop(self) -> float:
         """Multiplications and additions of a forward and backward pass of one example; the first layer has no input gradient."""
         first = self.layers[0]
-        total = (
-            6.0 * self.last_inputs * self.outputs - 2.0 * first.gates * first.pre * first.inputs * first.kernel * first.positions
-        )
-        return total + sum(6.0 * layer.weights * layer.positions for layer in self.layers)
+        spared = 2.0 * first.gates * first.pre * first.inputs * first.kernel * first.positions
+        output = 6.0 * self.last_inputs * self.outputs
+        return output - spared + sum(6.0 * layer.weights * layer.positions for layer in self.layers)
 
 
 def activation_units(spec: RunSpec) -> tuple[int, int]:
     """(pre-activations, outputs) per unit of width of a network's activation."""
-    if is_dotted(spec.activation):
-        return 1, 1
-    entry = ACTIVATIONS[spec.activation]
-    return units_of(spec.activation, {name: getattr(spec, name) for name in entry.settings})
-
-
-def hidden_sizes(spec: RunSpec) -> list[int]:
-    """Units of width of every hidden layer."""
-    return [int(size) for size in spec.hidden.split("-")] if spec.hidden else [spec.width] * spec.depth
+    return units_of(spec.activation, {name: getattr(spec, name) for name in settings_of(spec.activation)})
 
 
 @lru_cache(4096)
 def architecture(spec: RunSpec, shape: Shape) -> Architecture:
-    """The sizes of a network.
-
-    Raises:
-        UserError: the model cannot be applied to such data.
-    """
+    """The sizes of a network; UserError if its model cannot be applied to such data."""
+    build = _BUILDERS[spec.model]
+    if spec.hidden:
+        return build(spec, shape, [int(size) for size in spec.hidden.split("-")])
     if not spec.match_parameters:
-        return _BUILDERS[spec.model](spec, shape, hidden_sizes(spec))
+        return build(spec, shape, [spec.width] * spec.depth)
     plain = replace(spec, activation="relu", pieces=None, match_parameters=None)
     wanted = architecture(plain, shape).parameters(plain)
 
     def excess(width: int) -> int:
-        sizes = [width] * spec.depth
-        return _BUILDERS[spec.model](spec, shape, sizes).parameters(spec) - wanted
+        return build(spec, shape, [width] * spec.depth).parameters(spec) - wanted
 
-    low, high = 1, spec.width  # at the same width, such an activation has at least as many parameters
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
-    return _BUILDERS[spec.model](spec, shape, [min((low, high), key=lambda width: abs(excess(width)))] * spec.depth)
+    widths = range(1, spec.width + 1)  # at the same width, such an activation has at least as many parameters
+    place = bisect_right(widths, 0, key=excess)
+    width = min(widths[max(place - 1, 0) : place + 1], key=lambda width: abs(excess(width)))
+    return build(spec, shape, [width] * spec.depth)
 
 
 def _perceptron(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:
@@ -156,10 +133,8 @@ def _convolutional(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architectur
     for place, size in enumerate(sizes):
         ends = spec.model == "cnn" or place % 2 == 0 or place == spec.depth - 1
         due = ends and (place + 1) * pools // spec.depth > pooled
-        layers.append(
-            Layer(inputs, pre * size, out * size, height * width, KERNEL**2, pooled=due,
-                  block_end=spec.model == "resnet" and ends and place > 0)
-        )  # fmt: skip
+        adds = spec.model == "resnet" and ends and place > 0
+        layers.append(Layer(inputs, pre * size, out * size, height * width, KERNEL**2, pooled=due, block_end=adds))
         inputs = out * size
         if due:
             height, width, pooled = height // 2, width // 2, pooled + 1
@@ -186,10 +161,6 @@ def _image(spec: RunSpec, shape: Shape) -> tuple[int, int, int]:
 
 
 _BUILDERS: dict[str, Callable[[RunSpec, Shape, list[int]], Architecture]] = {
-    "mlp": _perceptron,
-    "autoencoder": _perceptron,
-    "cnn": _convolutional,
-    "resnet": _convolutional,
-    "rnn": _recurrent,
-    "lstm": _recurrent,
-}
+    "mlp": _perceptron, "autoencoder": _perceptron, "cnn": _convolutional, "resnet": _convolutional,
+    "rnn": _recurrent, "lstm": _recurrent,
+}  # fmt: skip

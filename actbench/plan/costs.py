@@ -5,7 +5,7 @@ from __future__ import annotations
 from actbench.data.datasets import Shape
 from actbench.plan.architecture import architecture
 from actbench.plan.pack import Pack
-from actbench.plan.schedule import evaluation_steps, examples
+from actbench.plan.schedule import batch_examples, evaluation_steps
 from actbench.study.spec import ROUNDED, RunSpec
 
 # How much arithmetic a pack's training step should be, or how many values a layer of all its networks should give, so that
@@ -34,11 +34,12 @@ def uses_plain_sgd(spec: RunSpec) -> bool:
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a full pack holds: the same for every network that could share a pack with it."""
     convolutional = spec.model in ("cnn", "resnet")
-    by_values = LAYER_VALUES // (min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).widest)
+    by_values = LAYER_VALUES // (batch_examples(spec, shape.train) * architecture(spec, shape).widest)
     by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
     by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
     if convolutional and not on_gpu:
-        values = convolution_values(spec, shape)
+        layers = architecture(spec, shape).layers
+        values = spec.batch_size * sum(layer.pre * layer.positions for layer in layers) / len(layers)
         if values > STACKED_CONVOLUTION_VALUES:
             return 1  # alone in channels_last, since grouped convolutions are slower (measured: tests/benchmarks/NOTES.md)
         by_work = min(by_work, max(STACKED_CONVOLUTIONS, int(STACKED_VALUES / values)))
@@ -46,15 +47,9 @@ def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> i
     return max(1, min(by_work, by_memory, MAX_NETWORKS))
 
 
-def convolution_values(spec: RunSpec, shape: Shape) -> float:
-    """Values that a convolution of one network gives in a step, a mean over its layers."""
-    layers = architecture(spec, shape).layers
-    return spec.batch_size * sum(layer.pre * layer.positions for layer in layers) / len(layers)
-
-
 def step_flop(spec: RunSpec, shape: Shape) -> float:
     """Floating-point operations of one training step of one network: forward, both products of backward."""
-    return min(spec.batch_size, examples(spec, shape.train)) * architecture(spec, shape).flop
+    return batch_examples(spec, shape.train) * architecture(spec, shape).flop
 
 
 def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int) -> int:
@@ -64,36 +59,38 @@ def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int) -> int:
     return max(32, min(1024, int(GRAPH_CHUNK_BYTES / (networks * example_bytes(spec, shape)))))
 
 
+def _item_bytes(spec: RunSpec) -> int:
+    return 8 if spec.dtype == "float64" else 4
+
+
 def example_bytes(spec: RunSpec, shape: Shape) -> float:
     """What the activations of one example of one network take while its gradient is computed, in bytes."""
     sizes = architecture(spec, shape)
     # what autograd keeps for its backward pass, and what that pass makes
     copies = (1 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
-    return (8 if spec.dtype == "float64" else 4) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
+    return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:
     """Memory that one more network takes in a pack, at its peak, in bytes."""
-    item = 8 if spec.dtype == "float64" else 4
     sizes = architecture(spec, shape)
     largest = max(*(layer.weights for layer in sizes.layers), sizes.last_inputs * sizes.outputs)
     # the weights, the gradient of an evaluation, the weights before the last update, a difference of two
     own = sizes.weights + 4 * sum(layer.gates * layer.pre for layer in sizes.layers) + sizes.outputs  # at most, and for all alike
     parameters = (3 + (spec.dtype in ROUNDED)) * own + largest
     if not uses_plain_sgd(spec):
-        states = OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)
-        parameters += (1 + states) * own
-    activations = example_bytes(spec, shape) * max(min(spec.batch_size, examples(spec, shape.train)), 64)
+        parameters += (1 + OPTIMIZER_STATES[spec.optimizer] + bool(spec.momentum)) * own
+    activations = example_bytes(spec, shape) * max(batch_examples(spec, shape.train), 64)
     units = sum(layer.units for layer in sizes.layers)
     statistics = 8 * 8 * units + 8 * 20 * spec.depth * len(evaluation_steps(spec, shape.train))
     noise = 3 * 8 * largest  # float64 noise, once per seed
-    return item * parameters + activations + statistics + noise
+    return _item_bytes(spec) * parameters + activations + statistics + noise
 
 
 def pack_bytes(pack: Pack, shape: Shape) -> float:
     """Memory of a pack at its peak, in bytes: its networks, and the batch that they share."""
     spec = pack.shared
-    batch = min(spec.batch_size, examples(spec, shape.train)) * shape.features * (8 if spec.dtype == "float64" else 4)
+    batch = batch_examples(spec, shape.train) * shape.features * _item_bytes(spec)
     order = 8 * shape.train * 2
     chunk = evaluation_chunk(spec, shape, networks_per_pack(spec, shape)) * len(pack) * example_bytes(spec, shape)
     evaluation = 0 if spec.model in BY_HAND else chunk
@@ -102,6 +99,5 @@ def pack_bytes(pack: Pack, shape: Shape) -> float:
 
 def data_bytes(spec: RunSpec, shape: Shape) -> float:
     """Memory of a data set with its scaled probe set, in bytes."""
-    item = 8 if spec.dtype == "float64" else 4
-    scaled = min(spec.probe_size, shape.train) * shape.features * item
+    scaled = min(spec.probe_size, shape.train) * shape.features * _item_bytes(spec)
     return 2 * (shape.train + shape.test) * shape.features * shape.input_bytes + 2 * scaled

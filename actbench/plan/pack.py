@@ -49,11 +49,9 @@ class Pack:
     def halves(self) -> Iterator[Pack]:
         """The pack as two smaller ones: by seeds where it has several, else by variants."""
         if len(self.seeds) > 1:
-            per_seed = len(self.variants)
-            cut = len(self.seeds) // 2
-            yield Pack(self.specs[: cut * per_seed], self.seeds[:cut])
-            yield Pack(self.specs[cut * per_seed :], self.seeds[cut:])
+            half = len(self.seeds) // 2
+            cut, seeds = half * len(self.variants), (self.seeds[:half], self.seeds[half:])
         else:
-            cut = len(self.specs) // 2
-            yield Pack(self.specs[:cut], self.seeds)
-            yield Pack(self.specs[cut:], self.seeds)
+            cut, seeds = len(self) // 2, (self.seeds, self.seeds)
+        yield Pack(self.specs[:cut], seeds[0])
+        yield Pack(self.specs[cut:], seeds[1])

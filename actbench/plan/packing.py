@@ -21,29 +21,22 @@ _OF_ACTIVATION = tuple(name for name in _VARIANT if SETTINGS[name].metadata.get(
 
 
 def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: int = 1, *, on_gpu: bool = False) -> list[Pack]:
-    """Groups networks into packs of S seeds × K variants.
+    """Groups distinct networks into packs of S seeds × K variants.
 
-    Args:
-        specs: distinct networks, in the study's order.
-        shapes: the shape of every data set they name.
-        at_least: how many packs a group of networks that fit together is cut into, if it has as many networks.
-        on_gpu: whether they will train there, which decides how many networks a pack holds.
+    Networks that fit together are cut into ``at_least`` packs, if there are as many; the device decides how many a pack holds.
     """
     groups: dict[tuple, dict[tuple, list[RunSpec]]] = {}
     for spec in specs:
         # whether there is any momentum decides which operations a step takes, so networks with and without are not mixed
-        key = (
-            *(getattr(spec, name) for name in _ALIKE),
-            *(bool(getattr(spec, name)) for name in _SWITCHES),
-            activation_units(spec),
-        )
+        switched = (bool(getattr(spec, name)) for name in _SWITCHES)
+        key = (*(getattr(spec, name) for name in _ALIKE), *switched, activation_units(spec))
         variant = tuple(getattr(spec, name) for name in _VARIANT)
         groups.setdefault(key, {}).setdefault(variant, []).append(spec)
     packs: list[Pack] = []
     for variants in groups.values():
         rectangles: dict[tuple[int, ...], list[list[RunSpec]]] = {}
-        for of_variant in variants.values():
-            rectangles.setdefault(tuple(spec.seed for spec in of_variant), []).append(of_variant)
+        for row in variants.values():
+            rectangles.setdefault(tuple(spec.seed for spec in row), []).append(row)
         for seeds, rows in rectangles.items():
             rows.sort(key=lambda row: _activation_key(row[0]))
             most = networks_per_pack(rows[0][0], shapes[rows[0][0].dataset], on_gpu=on_gpu)
@@ -55,8 +48,8 @@ def make_packs(specs: Iterable[RunSpec], shapes: Mapping[str, Shape], at_least: 
 def _by_activation(rows: list[list[RunSpec]], least: int) -> Iterable[list[list[RunSpec]]]:
     """Variants of one activation apart, if there are ``least`` of them: to join the outputs of several costs a copy."""
     mixed: list[list[RunSpec]] = []
-    for _, run in itertools.groupby(rows, key=lambda row: _activation_key(row[0])):
-        alike = list(run)
+    for _, group in itertools.groupby(rows, key=lambda row: _activation_key(row[0])):
+        alike = list(group)
         if len(alike) >= least:
             yield alike
         else:

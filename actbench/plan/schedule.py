@@ -17,6 +17,11 @@ def examples(spec: RunSpec, train: int) -> int:
     return min(train, spec.train_size or train)
 
 
+def batch_examples(spec: RunSpec, train: int) -> int:
+    """Training examples in a full batch."""
+    return min(spec.batch_size, examples(spec, train))
+
+
 def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
     """The steps after which a network is evaluated, in order, from 0 (initialisation) to the last step.
 
@@ -27,7 +32,7 @@ def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
     last = spec.epochs * per_epoch
     steps = {0, last, *range(0, last, spec.eval_every * per_epoch)}
     if spec.eval_steps:
-        steps |= set(range(0, last, spec.eval_steps))
+        steps.update(range(0, last, spec.eval_steps))
     if spec.eval_log and last:
         steps |= {round(10 ** (k / spec.eval_log)) for k in range(int(spec.eval_log * math.log10(last)) + 1)}
     return sorted(steps)

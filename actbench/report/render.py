@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -12,85 +12,57 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from actbench.report.stats import Ranking, is_fraction
+from actbench.report.stats import MISSING, Ranking, is_fraction, text_of
 
 FORMATS = ("table", "markdown", "csv", "json")
 MOST_ROWS = 30
 
 
-def text_of(value: Any) -> str:
-    """A value of a setting as text."""
-    if value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return "–"
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
-
-
-def number(value: float, metric: str) -> str:
+def number(value: float, metric: str, *, signed: bool = False) -> str:
     """A figure: fractions in percent, others with four digits."""
     if np.isnan(value):
-        return "–"
-    return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.4g}"
+        return MISSING
+    sign = ("+" if value >= 0 else "−") if signed else ""
+    value = abs(value) if signed else value
+    return sign + (f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.4g}")
 
 
-def with_interval(row: pd.Series, metric: str) -> str:
-    """``93.1 [92.8, 93.4]``; without bounds if there is one seed."""
-    mean = number(row[metric], metric)
-    if np.isnan(row[f"{metric}_low"]):
-        return mean
-    return f"{mean} [{number(row[f'{metric}_low'], metric)}, {number(row[f'{metric}_high'], metric)}]"
+def with_interval(cells: pd.DataFrame, column: str, metric: str, *, signed: bool = False) -> list[str]:
+    """A column of figures of a metric as ``93.1 [92.8, 93.4]``; without bounds where there is one seed."""
+    columns = (cells[name] for name in (column, f"{column}_low", f"{column}_high"))
+    texts = ([number(value, metric, signed=signed) for value in figures] for figures in columns)
+    return [mean if low == MISSING else f"{mean} [{low}, {high}]" for mean, low, high in zip(*texts, strict=True)]
 
 
-def headings(ranking: Ranking) -> list[str]:
-    """The column headings of the ranking."""
-    shown = [f"{metric} %" if is_fraction(metric) else metric for metric in ranking.metrics]
-    rate = [] if "lr" in ranking.by else ["best lr"]
-    versus = [f"vs {ranking.baseline}"] if ranking.baseline is not None else []
-    return [*ranking.by, *rate, shown[0], *versus, *shown[1:], "dead %", "born dead %", "diverged %", "seeds"]
-
-
-def lines(ranking: Ranking) -> list[list[str]]:
-    """The ranking's cells as text, under ``headings``."""
-    result = []
-    for _, row in ranking.cells.iterrows():
-        line = [text_of(row[axis]) for axis in ranking.by]
-        if "lr" not in ranking.by:
-            line.append("varies" if np.isnan(row["lr"]) else text_of(row["lr"]))
-        line.append(with_interval(row, ranking.metrics[0]))
-        if ranking.baseline is not None:
-            line.append(_difference(row, ranking.metrics[0]))
-        line += [with_interval(row, metric) for metric in ranking.metrics[1:]]
-        line += [number(row[name], "fraction") for name in ("dead", "born_dead", "diverged")]
-        result.append([*line, str(int(row["seeds"]))])
-    return result
-
-
-def _difference(row: pd.Series, metric: str) -> str:
-    if np.isnan(row["difference"]):
-        return "–"
-    signs = [f"{'+' if row[name] >= 0 else '−'}{number(abs(row[name]), metric)}"
-             for name in ("difference", "difference_low", "difference_high") if not np.isnan(row[name])]  # fmt: skip
-    return signs[0] if len(signs) == 1 else f"{signs[0]} [{signs[1]}, {signs[2]}]"
+def as_text(ranking: Ranking) -> dict[str, list[str]]:
+    """The ranking as text: heading → a text for each cell."""
+    cells = ranking.cells
+    columns = {axis: [text_of(value) for value in cells[axis]] for axis in ranking.by}
+    if "lr" not in ranking.by:
+        columns["best lr"] = [text_of(value, missing="varies") for value in cells["lr"]]
+    for metric in ranking.metrics:
+        columns[f"{metric} %" if is_fraction(metric) else metric] = with_interval(cells, metric, metric)
+        if metric == ranking.metrics[0] and ranking.baseline is not None:
+            columns[f"vs {ranking.baseline}"] = with_interval(cells, "difference", metric, signed=True)
+    for share in ("dead", "born_dead", "diverged"):
+        columns[f"{share.replace('_', ' ')} %"] = [number(value, "fraction") for value in cells[share]]
+    return {**columns, "seeds": [str(count) for count in cells["seeds"]]}
 
 
 def ranking_table(ranking: Ranking, most: int = MOST_ROWS) -> Group:
     """The ranking for a terminal; long ones are cut in the middle, with a note."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    axes = len(ranking.by)
-    for place, heading in enumerate(headings(ranking)):
-        table.add_column(heading, justify="left" if place < axes else "right", no_wrap=place >= axes, overflow="fold")
-    rows = lines(ranking)
-    cut = len(rows) > most
-    for line in rows[: most - 5] if cut else rows:
-        table.add_row(*line)
-    parts: list[Any] = [table]
-    if cut:
-        table.add_row(*["…"] * len(headings(ranking)))
-        for line in rows[-5:]:
-            table.add_row(*line)
-        parts.append(
-            Text(f"{len(rows) - most} cells in the middle are not shown; --by AXIS,… pools cells, --format csv lists all")
-        )
-    return Group(*parts)
+    columns, note = as_text(ranking), []
+    for place, heading in enumerate(columns):
+        is_axis = place < len(ranking.by)
+        table.add_column(heading, justify="left" if is_axis else "right", no_wrap=not is_axis, overflow="fold")
+    rows = list(zip(*columns.values(), strict=True))
+    if len(rows) > most:
+        text = f"{len(rows) - most} cells in the middle are not shown; --by AXIS,… pools cells, --format csv lists all"
+        rows, note = [*rows[: most - 5], ("…",) * len(columns), *rows[-5:]], [Text(text)]
+    for row in rows:
+        table.add_row(*row)
+    return Group(table, *note)
 
 
 def grid_table(grid: pd.DataFrame) -> Table:
@@ -106,7 +78,7 @@ def grid_table(grid: pd.DataFrame) -> Table:
 
 def _coloured(value: float) -> Text:
     if np.isnan(value):
-        return Text("–", justify="right")
+        return Text(MISSING, justify="right")
     red, green = (round(220 * min(1, 2 * part)) for part in (value, 1 - value))
     return Text(f" {100 * value:5.1f} ", style=f"black on rgb({red + 30},{green + 30},60)", justify="right")
 
@@ -119,25 +91,27 @@ def render(ranking: Ranking, grid: pd.DataFrame | None, format: str, *, colour: 
         return _json(ranking, grid)
     if format == "markdown":
         return _markdown(ranking, grid)
-    console = Console(file=io.StringIO(), width=width or 200, force_terminal=colour, no_color=not colour, highlight=False)
+    file = io.StringIO()
+    console = Console(file=file, width=width or 200, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(ranking_table(ranking))
     if grid is not None:
         console.print(f"\ndead units, % of hidden units, by {grid.index.name} and {grid.columns.name}")
         console.print(grid_table(grid))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n" if not colour else text
+    text = file.getvalue()
+    return text if colour else "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def _markdown(ranking: Ranking, grid: pd.DataFrame | None) -> str:
-    def table(rows: list[list[str]]) -> list[str]:
-        escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-        return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(rows[0]), *escaped[1:])]
+    def lines(head: Iterable[str], *rows: Iterable[str]) -> list[str]:
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+        return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(escaped[0]), *escaped[1:])]
 
-    text = table([headings(ranking), *lines(ranking)])
+    columns = as_text(ranking)
+    text = lines(columns, *zip(*columns.values(), strict=True))
     if grid is not None:
         head = [f"dead % by {grid.index.name} \\ {grid.columns.name}", *map(text_of, grid.columns)]
         body = [[text_of(name), *(number(value, "fraction") for value in row)] for name, row in grid.iterrows()]
-        text += ["", *table([head, *body])]
+        text += ["", *lines(head, *body)]
     return "\n".join(text) + "\n"
 
 

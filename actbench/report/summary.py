@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from actbench.report import stats
-from actbench.report.render import ranking_table, text_of
+from actbench.report.render import ranking_table
 
 
 def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_share: float) -> str:
@@ -26,29 +26,27 @@ def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_s
 
 def summary(runs: pd.DataFrame, folder: Path) -> Group:
     """The ranking by the axis that matters most, where units died, and the next command."""
-    parts: list = []
     runs = runs[runs["status"].isin(["completed", "diverged"])]
-    if not runs.empty:
-        axes = [axis for axis in stats.default_axes(runs) if runs[axis].nunique() > 1]
-        metric = stats.default_metric(runs)
-        by = ["activation"] if runs["activation"].nunique() > 1 else [_most_important(runs, axes, metric)]
-        if "model" in axes and by != ["model"]:
-            by = ["model", *by]
-        rates = "each at its best learning rate, " if runs["lr"].nunique() > 1 else ""
-        seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
-        parts += [Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {rates}{seeds}:")]
-        parts.append(ranking_table(stats.ranking(runs, by), most=25))
-        if death := _where_units_died(runs):
-            parts.append(Text("\n" + death))
-        parts.append(Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"))
-        more = [axis for axis in axes if axis not in by][:1]
-        parts.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"))
-    return Group(*parts)
-
-
-def _most_important(runs: pd.DataFrame, axes: list[str], metric: str) -> str:
-    order = [axis for axis in stats.importance(runs, metric).index if axis in axes]
-    return order[0] if order else "activation"
+    if runs.empty:
+        return Group()
+    axes = [axis for axis in stats.default_axes(runs) if runs[axis].nunique() > 1]
+    metric = stats.default_metric(runs)
+    by = ["activation"]
+    if runs["activation"].nunique() < 2:
+        by = [axis for axis in stats.importance(runs, metric).index if axis in axes][:1] or by
+    if "model" in axes and by != ["model"]:
+        by = ["model", *by]
+    rates = "each at its best learning rate, " if runs["lr"].nunique() > 1 else ""
+    seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
+    death = _where_units_died(runs)
+    more = [axis for axis in axes if axis not in by][:1]
+    return Group(
+        Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {rates}{seeds}:"),
+        ranking_table(stats.ranking(runs, by), most=25),
+        *([Text(f"\n{death}")] if death else []),
+        Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"),
+        Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"),
+    )
 
 
 def _where_units_died(runs: pd.DataFrame) -> str:
@@ -69,5 +67,5 @@ def _where_units_died(runs: pd.DataFrame) -> str:
     cells = alive.groupby(axes, dropna=False)["dead_fraction"].mean()
     worst = cells.idxmax()
     values = worst if isinstance(worst, tuple) else (worst,)
-    where = ", ".join(f"{axis}={text_of(value)}" for axis, value in zip(axes, values, strict=True))
+    where = ", ".join(f"{axis}={stats.text_of(value)}" for axis, value in zip(axes, values, strict=True))
     return f"{text}; most where {where}: {100 * cells.max():.0f} %."

@@ -10,7 +10,7 @@ from actbench.base.errors import UserError
 from actbench.base.paths import user_path
 from actbench.results.columns import TABLES
 from actbench.results.reading import check_tables, read_meta
-from actbench.study.spec import SETTINGS
+from actbench.study.spec import TYPES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Results:
-    """One or more result folders.
-
-    Attributes:
-        runs: a row per network.
-        history: a row per network and evaluation.
-        layers: a row per network, evaluation and hidden layer.
-        meta: meta.json of each folder.
+    """One or more result folders: a row of ``runs`` per network, of ``history`` per network and evaluation, of ``layers`` per
+    network, evaluation and hidden layer; ``meta`` is meta.json of each folder.
     """
 
     runs: pd.DataFrame
@@ -34,10 +29,8 @@ class Results:
 
 
 def load(*folders: str | Path) -> Results:
-    """Reads result folders; a network that stands in several is taken once, from the last.
-
-    Raises:
-        UserError: a folder that is not there, is not whole, or is of another format version.
+    """Reads result folders; a network that stands in several is taken once, from the last. UserError for a folder that is not
+    there, is not whole, or is of another format version.
     """
     import pandas as pd
 
@@ -46,17 +39,12 @@ def load(*folders: str | Path) -> Results:
     paths = [user_path(folder, "result folder") for folder in folders]
     for path in paths:
         check_tables(path)
-    texts = {name: "string" for name, field in SETTINGS.items() if str(field.type).removesuffix(" | None") == "str"} | {
-        "run_id": "string"
-    }
+    texts = {"run_id": "string", **{name: "string" for name, kind in TYPES.items() if kind == "str"}}
     frames: dict[str, pd.DataFrame] = {}
     newest: dict[str, int] = {}
     for table in TABLES:
-        parts = []
-        for number, path in enumerate(paths):
-            part = pd.read_csv(path / f"{table}.csv", dtype=texts, keep_default_na=False, na_values=[""])
-            parts.append(part.assign(_folder=number))
-        frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+        parts = [pd.read_csv(path / f"{table}.csv", dtype=texts, keep_default_na=False, na_values=[""]) for path in paths]
+        frame = pd.concat([part.assign(_folder=number) for number, part in enumerate(parts)], ignore_index=True)
         if table == "runs":
             newest = dict(zip(frame["run_id"], frame["_folder"], strict=True))
         frames[table] = frame[frame["run_id"].map(newest) == frame["_folder"]].drop(columns="_folder").reset_index(drop=True)

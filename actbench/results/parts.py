@@ -5,6 +5,7 @@ Whoever trained the pack writes it, wherever that was; nothing finished travels 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from actbench.base.errors import UserError
-from actbench.results.columns import COLUMNS, HEADERS, TABLES
-from actbench.results.reading import Tables, fields_of, read_table
+from actbench.results.columns import HEADERS, TABLES
+from actbench.results.reading import Tables, read_table, runs_column
 from actbench.results.rows import Rows
 
 HIDDEN = "tmp-"  # folders that are still written, or no longer needed
@@ -37,8 +38,7 @@ class Part:
 
     def last(self, column: str) -> np.ndarray:
         """[R] figures of runs.csv, NaN where a field is empty."""
-        place = COLUMNS["runs"].index(column)
-        return np.array([float(fields_of(line)[place] or "nan") for line, *_ in self.tables["runs"].values()])
+        return np.array([float(figure or "nan") for figure in runs_column(self.tables, column).values()])
 
 
 def part_name(run_ids: Iterable[str]) -> str:
@@ -47,35 +47,25 @@ def part_name(run_ids: Iterable[str]) -> str:
 
 
 def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float]) -> Path:
-    """Writes the folder of a finished pack; when this returns, it is on the disk.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
-    name = part_name(line.partition(",")[0] for line in rows.runs)
-    final, hidden = parts / name, None
+    """Writes the folder of a finished pack; when this returns, it is on the disk. WriteError if it cannot be written."""
+    name = part_name(line.partition(",")[0] for line in rows["runs"])
+    final, prefix = parts / name, f"{HIDDEN}{name}-{os.getpid()}-"
     try:
         parts.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{name}-{os.getpid()}-", dir=parts))
-        for table in TABLES:
-            write_synced(hidden / f"{table}.csv", [HEADERS[table], *getattr(rows, table)])
-        write_synced(hidden / "part.json", [json.dumps(dict(seconds)) + "\n"])
-        _rename_unless_there(hidden, final)
+        # what it still holds in the end is removed, and that is nothing once it has its final name
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parts, ignore_cleanup_errors=True) as hidden:
+            for table in TABLES:
+                write_synced(Path(hidden, f"{table}.csv"), [HEADERS[table], *rows[table]])
+            write_synced(Path(hidden, "part.json"), [json.dumps(dict(seconds)) + "\n"])
+            try:
+                os.rename(hidden, final)
+            except OSError:
+                if not final.is_dir():  # else somebody has written the same networks
+                    raise
         sync_folder(parts)
     except OSError as error:
-        if hidden is not None:
-            shutil.rmtree(hidden, ignore_errors=True)
         raise write_error(parts.parent, error) from error
     return final
-
-
-def _rename_unless_there(hidden: Path, final: Path) -> None:
-    try:
-        os.rename(hidden, final)
-    except OSError:
-        if not final.is_dir():
-            raise
-        shutil.rmtree(hidden, ignore_errors=True)  # somebody has written the same networks
 
 
 def read_part(path: Path) -> Part:
@@ -102,11 +92,9 @@ def finished_parts(parts: Path) -> Iterator[Path]:
 def remove_part(path: Path) -> None:
     """Removes a part that the tables have taken in, so that half of it is never seen."""
     hidden = path.with_name(f"{HIDDEN}merged-{path.name}")
-    try:
+    with contextlib.suppress(OSError):  # then it is merged once more next time, which changes nothing
         os.rename(path, hidden)
-    except OSError:
-        return  # it is merged once more next time, which changes nothing
-    shutil.rmtree(hidden, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_error(folder: Path, error: OSError) -> WriteError:

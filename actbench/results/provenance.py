@@ -17,18 +17,7 @@ EARLIER = 20  # commands before the last, of which a folder keeps account
 
 
 def meta_of(folder: Path, study: Study, data: Mapping[str, Data], device: str, command: str) -> dict[str, Any]:
-    """meta.json of a run that begins.
-
-    Args:
-        folder: the result folder.
-        study: what is run.
-        data: every data set that it names.
-        device: where it trains.
-        command: the command line, if there was one.
-
-    Raises:
-        UserError: results in the folder were measured on other data.
-    """
+    """meta.json of a run that begins; UserError if results in the folder were measured on other data."""
     datasets = {
         name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test)}
         for name, one in data.items()

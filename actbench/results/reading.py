@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
 from actbench.results.columns import COLUMNS, HEADERS, TABLES
-from actbench.study.spec import SETTINGS
+from actbench.study.spec import TYPES
 
 FORMAT_VERSION = 2
 PARTS = ".actbench-parts"
 FINISHED = ("completed", "diverged")
 # every other column holds a number or nothing
-TEXT_COLUMNS = {"run_id", "status", "error"} | {
-    name for name, setting in SETTINGS.items() if str(setting.type).removesuffix(" | None") in ("str", "bool")
-}
-Tables = dict[str, dict[str, list[str]]]
+TEXT_COLUMNS = {"run_id", "status", "error", *(name for name, kind in TYPES.items() if kind in ("str", "bool"))}
+Tables = dict[str, dict[str, list[str]]]  # table → run_id → its lines
+REMEDY = "nothing was changed; set the folder aside with --fresh, or name another --out"
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
@@ -49,8 +47,7 @@ def finished_in(folder: Path) -> set[str]:
     """The run_ids that a folder has results for, as far as its tables say; reads only."""
     tables = read_folder(folder)
     check_whole(folder, tables, orphans=not (folder / PARTS).exists())
-    place = COLUMNS["runs"].index("status")
-    return {run_id for run_id, lines in tables["runs"].items() if fields_of(lines[0])[place] in FINISHED}
+    return {run_id for run_id, status in runs_column(tables, "status").items() if status in FINISHED}
 
 
 def check_tables(folder: Path) -> None:
@@ -59,14 +56,11 @@ def check_tables(folder: Path) -> None:
         raise UserError(f"no folder '{folder}'" if not folder.exists() else f"'{folder}' is not a folder of results")
     if read_meta(folder) is None:
         raise UserError(f"'{folder}' is not a result folder: it has no meta.json")
-    for table in TABLES:
-        if not (folder / f"{table}.csv").exists():
-            raise UserError(f"no file '{folder / table}.csv'")
-    check_whole(folder, read_folder(folder), orphans=not (folder / PARTS).exists())
+    check_whole(folder, read_folder(folder, must_exist=True), orphans=not (folder / PARTS).exists())
 
 
-def read_folder(folder: Path) -> Tables:
-    """All tables of a folder, empty where there are none; UserError for what is not a result folder."""
+def read_folder(folder: Path, *, must_exist: bool = False) -> Tables:
+    """All tables of a folder, empty where there are none unless they ``must_exist``; UserError for what is no result folder."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{folder}' is a file, not a folder")
     meta = read_meta(folder)
@@ -76,31 +70,28 @@ def read_folder(folder: Path) -> Tables:
             f"'{folder}' has a {found[0]}.csv but no meta.json, so it is not a result folder of actbench; "
             "name another --out, or set it aside with --fresh"
         )
-    return {table: read_table(folder / f"{table}.csv", table) for table in TABLES}
+    return {table: read_table(folder / f"{table}.csv", table, must_exist=must_exist) for table in TABLES}
 
 
 def check_whole(folder: Path, tables: Tables, *, orphans: bool = True) -> None:
     """UserError if a finished network lacks rows of its evaluations, or rows have no network: a table was cut off.
 
-    Args:
-        orphans: whether rows without a network are an error; while parts wait to be merged they may be there.
+    While parts wait to be merged there may be such ``orphans``.
     """
-    remedy = "nothing was changed; set the folder aside with --fresh, or name another --out"
-    place = {name: COLUMNS["runs"].index(name) for name in ("status", "evaluations", "depth")}
     for run_id, (line, *more) in tables["runs"].items():
-        fields = fields_of(line)
+        row = dict(zip(COLUMNS["runs"], fields_of(line), strict=True))
         if more:
-            raise UserError(f"'{folder / 'runs.csv'}' has network {run_id} twice; {remedy}")
-        if fields[place["status"]] not in FINISHED:
+            raise UserError(f"'{folder / 'runs.csv'}' has network {run_id} twice; {REMEDY}")
+        if row["status"] not in FINISHED:
             continue
-        evaluations, depth = (int(float(fields[place[name]] or 0)) for name in ("evaluations", "depth"))
+        evaluations, depth = (int(float(row[name] or 0)) for name in ("evaluations", "depth"))
         for table, rows in (("history", evaluations), ("layers", evaluations * depth)):
             if len(tables[table].get(run_id, ())) != rows:
-                raise UserError(f"'{folder / table}.csv' is not whole: network {run_id} should have {rows} rows in it; {remedy}")
+                raise UserError(f"'{folder / table}.csv' is not whole: network {run_id} should have {rows} rows in it; {REMEDY}")
     for table in ("history", "layers"):
         lost = next((run_id for run_id in tables[table] if run_id not in tables["runs"]), None)
         if orphans and lost:
-            raise UserError(f"'{folder / 'runs.csv'}' is not whole: it lacks network {lost}, which {table}.csv has; {remedy}")
+            raise UserError(f"'{folder / 'runs.csv'}' is not whole: it lacks network {lost}, which {table}.csv has; {REMEDY}")
 
 
 def read_table(path: Path, table: str, *, must_exist: bool = False) -> dict[str, list[str]]:
@@ -114,14 +105,15 @@ def read_table(path: Path, table: str, *, must_exist: bool = False) -> dict[str,
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' cannot be read ({error}); nothing was changed") from error
-    remedy = "nothing was changed; set the folder aside with --fresh, or name another --out"
     if not lines or lines[0] != HEADERS[table]:
-        raise UserError(f"'{path}' is not a {table}.csv of this version of actbench (its header differs); {remedy}")
+        raise UserError(f"'{path}' is not a {table}.csv of this version of actbench (its header differs); {REMEDY}")
     numbers = [place for place, name in enumerate(COLUMNS[table]) if name not in TEXT_COLUMNS]
+    rows: dict[str, list[str]] = {}
     for number, line in enumerate(lines[1:], 2):
         if not _is_row(line, len(COLUMNS[table]), numbers):
-            raise UserError(f"'{path}' is cut off or damaged at line {number}; {remedy}")
-    return by_run(lines[1:])
+            raise UserError(f"'{path}' is cut off or damaged at line {number}; {REMEDY}")
+        rows.setdefault(line.partition(",")[0], []).append(line)
+    return rows
 
 
 def _is_row(line: str, width: int, numbers: list[int]) -> bool:
@@ -129,8 +121,7 @@ def _is_row(line: str, width: int, numbers: list[int]) -> bool:
     try:
         fields = fields_of(line)
         for place in numbers if len(fields) == width else ():
-            if fields[place]:
-                float(fields[place])
+            float(fields[place] or 0)
     except (ValueError, csv.Error, StopIteration):
         return False
     return len(fields) == width and line.endswith("\n")
@@ -141,9 +132,7 @@ def fields_of(line: str) -> list[str]:
     return next(csv.reader([line], strict=True)) if '"' in line else line.rstrip("\n").split(",")
 
 
-def by_run(lines: Iterable[str]) -> dict[str, list[str]]:
-    """run_id → its lines, in order."""
-    rows: dict[str, list[str]] = {}
-    for line in lines:
-        rows.setdefault(line.partition(",")[0], []).append(line)
-    return rows
+def runs_column(tables: Tables, column: str) -> dict[str, str]:
+    """run_id → a field of runs.csv."""
+    place = COLUMNS["runs"].index(column)
+    return {run_id: fields_of(lines[0])[place] for run_id, lines in tables["runs"].items()}

@@ -7,92 +7,45 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from actbench.results.columns import EPOCHS_TO, LOSSES, RUN_METRICS
+from actbench.results.columns import COLUMNS, EPOCHS_TO, LOSSES, RUN_METRICS, TABLES
 from actbench.science.metrics import LAYER_COLUMNS, NETWORK_METRICS
-from actbench.study.spec import KEY_SETTINGS, SETTING_COLUMNS, RunSpec
+from actbench.study.spec import KEY_COLUMNS, SETTINGS, RunSpec
 
-
-@dataclass
-class Rows:
-    """A pack's part of the tables: per table its lines of CSV, each ending in a newline."""
-
-    runs: list[str]
-    history: list[str]
-    layers: list[str]
-
-
-def csv_line(fields: Iterable[Any]) -> str:
-    """One line of CSV, with quotes where a field needs them."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(fields)
-    return buffer.getvalue()
-
-
-def _setting_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def _key_text(spec: RunSpec) -> str:
-    return csv_line([spec.run_id, *(_setting_text(getattr(spec, name)) for name in KEY_SETTINGS)])[:-1]
-
-
-def _number_format(spec: RunSpec) -> str:
-    return "%.15g" if spec.dtype == "float64" else "%.9g"
-
-
-def _texts(values: np.ndarray, number: str) -> list[str]:
-    return ["" if value != value else number % value for value in values.tolist()]
+Rows = dict[str, list[str]]  # table → its lines of CSV, each ending in a newline
 
 
 def rows_of(specs: Sequence[RunSpec], measured: Any) -> Rows:
-    """The rows of trained networks.
-
-    Args:
-        specs: the networks of a pack, in its order.
-        measured: the ``Measurements`` of ``train.train``.
-    """
-    number = _number_format(specs[0])
-    keys = [_key_text(spec) for spec in specs]
-    rows = Rows([], [], [])
-    history: list[list[str]] = [[] for _ in keys]
-    layers: list[list[str]] = [[] for _ in keys]
+    """The rows of a pack's networks, in its order, from the ``Measurements`` of ``train.train``."""
+    number = "%.15g" if specs[0].dtype == "float64" else "%.9g"
+    keys = [_csv_line(getattr(spec, name) for name in KEY_COLUMNS)[:-1] for spec in specs]
+    rows: Rows = {table: [] for table in TABLES}
     for evaluation in measured.evaluations:
-        columns = [_texts(evaluation.network[name], number) for name in (*LOSSES, *NETWORK_METRICS)]
         when = f"{evaluation.epoch:.6g},{evaluation.step}"
-        for r, values in enumerate(zip(*columns, strict=True)):
-            history[r].append(f"{keys[r]},{when},{','.join(values)}\n")
-        names = LAYER_COLUMNS[1:]
-        flat = [_texts(evaluation.layers[name].reshape(-1), number) for name in names]
-        depth = len(measured.units)
-        for place, values in enumerate(zip(*flat, strict=True)):
-            r, layer = divmod(place, depth)
-            layers[r].append(f"{keys[r]},{when},{layer + 1},{measured.units[layer]},{','.join(values)}\n")
-    last = measured.evaluations[-1].network
-    final = list(zip(*(_texts(last[name], number) for name in (*LOSSES, *RUN_METRICS)), strict=True))
-    reached = epochs_to(measured.evaluations)
-    seconds, count = f"{measured.seconds / len(keys):.4g}", str(len(measured.evaluations))
-    for r, spec in enumerate(specs):
-        status = "completed" if measured.finite[r] else "diverged"
-        rows.runs.append(
-            _run_line(
-                spec,
-                keys[r],
-                [status, str(int(measured.steps[r])), *final[r], *reached[r], str(measured.parameters[r]), count, seconds, ""],
-            )
-        )
-        rows.history.extend(history[r])
-        rows.layers.extend(layers[r])
+        for r, figures in enumerate(_texts(evaluation.network, (*LOSSES, *NETWORK_METRICS), number)):
+            rows["history"].append(f"{keys[r]},{when},{','.join(figures)}\n")
+        for place, figures in enumerate(_texts(evaluation.layers, LAYER_COLUMNS[1:], number)):
+            r, layer = divmod(place, len(measured.units))
+            rows["layers"].append(f"{keys[r]},{when},{layer + 1},{measured.units[layer]},{','.join(figures)}\n")
+    names, reached = (*LOSSES, *RUN_METRICS), epochs_to(measured.evaluations)
+    for r, figures in enumerate(_texts(measured.evaluations[-1].network, names, number)):
+        fields = {
+            "status": "completed" if measured.finite[r] else "diverged", "steps": int(measured.steps[r]),
+            **dict(zip(names, figures, strict=True)), **dict(zip(EPOCHS_TO, reached[r], strict=True)),
+            "parameters": measured.parameters[r], "evaluations": len(measured.evaluations),
+            "seconds": f"{measured.seconds / len(specs):.4g}",
+        }  # fmt: skip
+        rows["runs"].append(_run_line(specs[r], fields))
     return rows
+
+
+def rows_of_failed(specs: Sequence[RunSpec], error: str) -> list[str]:
+    """A line of runs.csv for each network that could not be trained, with the reason in one line."""
+    return [_run_line(spec, {"status": "failed", "steps": 0, "error": " ".join(error.split())}) for spec in specs]
 
 
 def epochs_to(evaluations: Sequence[Any]) -> list[list[str]]:
@@ -106,13 +59,20 @@ def epochs_to(evaluations: Sequence[Any]) -> list[list[str]]:
     return found
 
 
-def rows_of_failed(specs: Sequence[RunSpec], error: str) -> Rows:
-    """The rows of networks that could not be trained: a line of runs.csv each, with the reason in one line."""
-    reason = csv_line([" ".join(error.split())])[:-1]
-    empty = [""] * (len(LOSSES) + len(RUN_METRICS) + len(EPOCHS_TO) + 3)
-    return Rows([_run_line(spec, _key_text(spec), ["failed", "0", *empty, reason]) for spec in specs], [], [])
+def _texts(figures: Mapping[str, np.ndarray], names: Iterable[str], number: str) -> Iterator[tuple[str, ...]]:
+    """The figures of these names, together for each network (and layer); NaN is empty."""
+    columns = (["" if value != value else number % value for value in figures[name].reshape(-1).tolist()] for name in names)
+    return zip(*columns, strict=True)
 
 
-def _run_line(spec: RunSpec, key: str, end: list[str]) -> str:
-    settings = (_setting_text(getattr(spec, name)) for name in SETTING_COLUMNS)
-    return f"{key},{','.join(settings)},{','.join(end)}\n"
+def _run_line(spec: RunSpec, fields: Mapping[str, Any]) -> str:
+    row = {"run_id": spec.run_id, **{name: getattr(spec, name) for name in SETTINGS}, **fields}
+    values = (row.get(name) for name in COLUMNS["runs"])
+    return _csv_line(str(value).lower() if isinstance(value, bool) else value for value in values)
+
+
+def _csv_line(fields: Iterable[Any]) -> str:
+    """One line of CSV, with quotes where a field needs them; None is an empty field."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(fields)
+    return buffer.getvalue()

@@ -17,18 +17,32 @@ from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
-from actbench.results.columns import COLUMNS, HEADERS, TABLES
+from actbench.results.columns import HEADERS, TABLES
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, sync_folder, write_error, write_synced
-from actbench.results.reading import FINISHED, FORMAT_VERSION, PARTS, Tables, check_whole, fields_of, read_folder
+from actbench.results.reading import FINISHED, FORMAT_VERSION, PARTS, Tables, check_whole, read_folder, runs_column
 from actbench.results.rows import rows_of_failed
 from actbench.study.spec import RunSpec
 
 
-class Store:
-    """One result folder, held by one process at a time. Use as a context manager.
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done: half of a pack in memory must never be saved as a whole."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of it
+        yield
+        return
+    held_back: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held_back.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held_back:
+        raise KeyboardInterrupt
 
-    Raises:
-        UserError: the folder cannot be written, is in use, or holds files that are not this version's results.
+
+class Store:
+    """One result folder, held by one process at a time. Use as a context manager: on entering, UserError if the folder cannot
+    be written, is in use, or holds files that are not this version's results.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,14 +66,11 @@ class Store:
             self.take_in_parts()
             check_whole(self.folder, self.tables)
         except BaseException:
-            self._release()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
         with contextlib.suppress(OSError):  # if it is empty; a part that could not be merged stays
             self.parts.rmdir()
         # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
@@ -70,8 +81,7 @@ class Store:
     @property
     def status(self) -> dict[str, str]:
         """run_id → status of every network in the folder."""
-        place = COLUMNS["runs"].index("status")
-        return {run_id: fields_of(lines[0])[place] for run_id, lines in self.tables["runs"].items()}
+        return runs_column(self.tables, "status")
 
     @property
     def finished(self) -> set[str]:
@@ -80,34 +90,32 @@ class Store:
 
     def errors(self, run_ids: Iterable[str]) -> list[str]:
         """The distinct reasons of failed networks."""
-        place = COLUMNS["runs"].index("error")
-        lines = (self.tables["runs"][run_id][0] for run_id in run_ids if run_id in self.tables["runs"])
-        return sorted({reason for line in lines if (reason := fields_of(line)[place])})
+        known = runs_column(self.tables, "error")
+        return sorted({known[run_id] for run_id in run_ids if known.get(run_id)})
 
+    @_uninterrupted()
     def take_in(self, run_ids: Collection[str]) -> Part:
         """Takes in the part of a finished pack, whose networks are these; UserError if it is not whole."""
         path = self.parts / part_name(run_ids)
         part = read_part(path)
         if set(part.tables["runs"]) != set(run_ids):
             raise UserError(f"'{path}' does not hold the networks that it is named after; nothing was changed")
-        with _uninterrupted():
-            self._merge(path, part.tables)
+        self._merge(path, part.tables)
         return part
 
+    @_uninterrupted()
     def take_in_parts(self) -> None:
         """Takes in all parts on the disk, whoever wrote them. Nobody may be writing any more."""
-        with _uninterrupted():
-            for path in finished_parts(self.parts):
-                if path not in self._merged:
-                    self._merge(path, read_part(path).tables)
+        for path in finished_parts(self.parts):
+            if path not in self._merged:
+                self._merge(path, read_part(path).tables)
 
+    @_uninterrupted()
     def add_failed(self, specs: Sequence[RunSpec], reason: str) -> None:
         """Keeps a row for each network that could not be trained; the next run tries them again."""
-        with _uninterrupted():
-            for spec, line in zip(specs, rows_of_failed(specs, reason).runs, strict=True):
-                self.tables["runs"][spec.run_id] = [line]
-                for table in ("history", "layers"):
-                    self.tables[table].pop(spec.run_id, None)
+        for spec, line in zip(specs, rows_of_failed(specs, reason), strict=True):
+            for table in TABLES:
+                self.tables[table][spec.run_id] = [line] if table == "runs" else []
 
     def _merge(self, path: Path, tables: Tables) -> None:
         self._merged.add(path)
@@ -115,43 +123,23 @@ class Store:
             for table in TABLES:
                 self.tables[table][run_id] = tables[table].get(run_id, [])
 
+    @_uninterrupted()
     def save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
         """Writes the four files: networks of ``order`` (run_ids) in that order, after those of other studies."""
-        with _uninterrupted():
-            self._save(order, meta)
-
-    def _save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
-        order = [run_id for run_id in order if run_id in self.tables["runs"]]
-        ours = set(order)
-        order = [run_id for run_id in self.tables["runs"] if run_id not in ours] + order
+        runs = self.tables["runs"]
+        ours = dict.fromkeys(run_id for run_id in order if run_id in runs)
+        order = [*(run_id for run_id in runs if run_id not in ours), *ours]
         try:
             # meta.json first: tables without it would not be taken for results; runs.csv last: it says what is finished
             _replace(self.folder / "meta.json", [json.dumps({"format_version": FORMAT_VERSION, **meta}, indent=2) + "\n"])
             for table in reversed(TABLES):
-                rows = self.tables[table]
-                lines = (line for run_id in order for line in rows.get(run_id, ()))
+                lines = (line for run_id in order for line in self.tables[table].get(run_id, ()))
                 _replace(self.folder / f"{table}.csv", [HEADERS[table], *lines])
             sync_folder(self.folder)
             while self._merged:
                 remove_part(self._merged.pop())
         except OSError as error:
             raise write_error(self.folder, error) from error
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done: half of a pack in memory must never be saved as a whole."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears of it
-        yield
-        return
-    held_back: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held_back.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held_back:
-        raise KeyboardInterrupt
 
 
 def set_aside(folder: Path) -> Path | None:

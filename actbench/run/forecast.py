@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
-from actbench.base.machine import process_memory
 from actbench.data.datasets import Shape
 from actbench.engine.device_data import DeviceData
 from actbench.engine.one_thread import one_thread
@@ -19,7 +19,7 @@ from actbench.plan.architecture import architecture
 from actbench.plan.costs import data_bytes, pack_bytes
 from actbench.plan.pack import Pack
 from actbench.plan.pack_plan import plan_pack
-from actbench.plan.schedule import evaluation_steps, examples
+from actbench.plan.schedule import batch_examples, evaluation_steps, examples
 from actbench.run.prepare import Prepared
 from actbench.study.spec import SETTINGS, RunSpec, settings_with
 
@@ -32,68 +32,48 @@ SIDE_BY_SIDE = 1.25  # a pack takes so much longer while others train: they shar
 LIGHT_PROCESS = 120 * 2**20
 
 
-@dataclass
-class Forecast:
-    """Networks and packs to train, and what that takes in seconds and bytes."""
-
-    networks: int
-    packs: int
-    seconds: float
-    memory: float
-
-
-def forecast(prepared: Prepared, packs: list[Pack]) -> Forecast:
-    """Times a sample of the packs, one after another, and scales it up; trains nothing to the end and writes nothing."""
-    base = process_memory()
+def forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float]:
+    """Seconds and bytes that a run takes: some packs are timed and scaled up; none is trained to its end, nothing is written."""
+    base = float(psutil.Process().memory_info().rss)  # this process has loaded what a slot loads
     slots = max(1, min(prepared.slots, len(packs)))
-    seconds = _seconds(prepared, packs) * (1 if slots == 1 else SIDE_BY_SIDE / slots)
-    memory = _memory(prepared, packs, slots, base)
-    return Forecast(sum(map(len, packs)), len(packs), START_SECONDS + seconds if packs else 0.0, memory)
+    seconds = START_SECONDS + _seconds(prepared, packs) * (1 if slots == 1 else SIDE_BY_SIDE / slots) if packs else 0.0
+    return seconds, _memory(prepared, packs, slots, base)
 
 
 def _seconds(prepared: Prepared, packs: list[Pack]) -> float:
     """Of all packs, one after another: the costliest kinds are timed, the others scaled by their arithmetic."""
-    stacked = settings_with("stacked")
-    alike = [name for name in SETTINGS if name not in stacked]
-    kinds: dict[tuple, list[Pack]] = {}
+    alike = [name for name in SETTINGS if name not in settings_with("stacked")]
+    kinds: dict[tuple, list[Pack]] = collections.defaultdict(list)
     for pack in packs:
-        key = (*(getattr(pack.shared, name) for name in alike), len(pack.seeds) > 1)
-        kinds.setdefault(key, []).append(pack)
-    costly = sorted(kinds.values(), key=lambda some: -sum(_work(pack, prepared) for pack in some))
-    seconds = timed_work = timed_seconds = 0.0
-    for place, some in enumerate(costly):
-        work = sum(_work(pack, prepared) for pack in some)
-        if place < MOST_KINDS:
-            sample = some[len(some) // 2]
-            taken = _time_pack(sample, prepared) * work / _work(sample, prepared)
-            timed_work, timed_seconds = timed_work + work, timed_seconds + taken
-            seconds += taken
-        else:
-            seconds += work * timed_seconds / timed_work
-    return seconds
+        kinds[(*(getattr(pack.shared, name) for name in alike), len(pack.seeds) > 1)].append(pack)
+    work = {kind: sum(_work(pack, prepared) for pack in some) for kind, some in kinds.items()}
+    costly = sorted(kinds, key=work.__getitem__, reverse=True)[:MOST_KINDS]
+    seconds = 0.0
+    for kind in costly:
+        sample = kinds[kind][len(kinds[kind]) // 2]
+        seconds += _time_pack(sample, prepared) * work[kind] / _work(sample, prepared)
+    return seconds * sum(work.values()) / sum(work[kind] for kind in costly)
 
 
 def _memory(prepared: Prepared, packs: list[Pack], slots: int, base: float) -> float:
-    """Bytes of a run at its peak, where this process, which has loaded what a slot loads, held ``base``."""
+    """Bytes of a run at its peak, of which each slot holds ``base`` before it trains."""
     shapes = prepared.shapes
     largest = sorted((pack_bytes(pack, shapes[pack.shared.dataset]) for pack in packs), reverse=True)[:slots]
     held = {tuple(getattr(pack.shared, name) for name in settings_with("data")): pack.shared for pack in packs}
     data = sum(data_bytes(spec, shapes[spec.dataset]) for spec in held.values())
-    rows = sum(len(pack) * _row_bytes(pack.shared, shapes[pack.shared.dataset]) for pack in packs)
+    rows = 0.0
+    for pack in packs:
+        evaluations = len(evaluation_steps(pack.shared, shapes[pack.shared.dataset].train))
+        rows += len(pack) * (1_500 + evaluations * (300 + 300 * pack.shared.depth))
     processes = base if prepared.on_gpu else LIGHT_PROCESS + slots * base
     return processes + sum(largest) + slots * data + rows
 
 
-def _row_bytes(spec: RunSpec, shape: Shape) -> float:
-    return 1_500 + len(evaluation_steps(spec, shape.train)) * (300 + 300 * spec.depth)
-
-
 def _work(pack: Pack, prepared: Prepared) -> float:
     """Arithmetic of a pack: its training, and its evaluations in steps of the same cost an example."""
-    spec = pack.shared
-    shape = prepared.shapes[spec.dataset]
-    seen: float = spec.epochs * examples(spec, shape.train)
-    seen += len(evaluation_steps(spec, shape.train)) * _evaluated_examples(spec, shape)
+    spec, shape = pack.shared, prepared.shapes[pack.shared.dataset]
+    evaluated = len(evaluation_steps(spec, shape.train)) * _evaluated_examples(spec, shape)
+    seen = spec.epochs * examples(spec, shape.train) + evaluated
     return len(pack) * architecture(spec, shape).flop * seen
 
 
@@ -113,8 +93,7 @@ def _time_pack(pack: Pack, prepared: Prepared) -> float:
         setup = SETUP_SECONDS + time.perf_counter() - began
         batches = on_device.order(pack.seeds, 1).split(spec.batch_size, dim=1)
         step = _time_steps(trainer, batches) if spec.epochs else 0.0
-        batch = min(spec.batch_size, examples(spec, data.shape.train))
-        evaluation = step * _evaluated_examples(spec, data.shape) / batch
+        evaluation = step * _evaluated_examples(spec, data.shape) / batch_examples(spec, data.shape.train)
         if evaluation < LONG_SECONDS:
             began = time.perf_counter()
             trainer.evaluate(0)

@@ -22,13 +22,7 @@ def torch_ahead(options: Options) -> contextlib.AbstractContextManager[None]:
 
 
 def make_launcher(prepared: Prepared, parts: Path, options: Options) -> Launcher:
-    """Processes on a CPU, and where a GPU is to train several packs at a time; else, or if asked for, the run's own thread.
-
-    Args:
-        prepared: the study.
-        parts: the folder of part folders.
-        options: how it runs.
-    """
+    """Processes on a CPU, and where a GPU is to train several packs at a time; else, or if asked for, the run's own thread."""
     if _may_use_processes(options) and (options.processes or prepared.slots > 1 or not prepared.on_gpu):
         from actbench.launch.local import LocalLauncher
 

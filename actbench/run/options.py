@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,10 @@ if TYPE_CHECKING:  # a command makes options before it imports what takes its ti
 
 @dataclass(frozen=True)
 class Started:
-    """A run begins to train.
-
-    Attributes:
-        study: its name.
-        networks: how many it has.
-        missing: how many of them are to be trained.
-        folder: the result folder.
-        device: where they train.
-    """
+    """A run begins to train those of a study's networks that are missing from its result folder."""
 
     study: str
-    networks: int
+    networks: int  # of the whole study
     missing: int
     folder: Path
     device: str
@@ -83,4 +75,4 @@ class Outcome:
     trained: int
     seconds: float
     measuring_share: float
-    errors: list[str] = field(default_factory=list)
+    errors: list[str]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,22 +23,13 @@ from actbench.study.spec import SETTINGS, RunSpec, settings_with
 
 @dataclass
 class Prepared:
-    """A study that is ready to train: checked, its data in memory.
-
-    Attributes:
-        study: its networks.
-        folder: where results go.
-        device: where it trains.
-        slots: how many packs train at a time.
-        data: every data set that it names.
-        shapes: their shapes.
-    """
+    """A study that is ready to train: checked, its data in memory."""
 
     study: Study
-    folder: Path
+    folder: Path  # where results go
     device: str
-    slots: int
-    data: dict[str, Data]
+    slots: int  # how many packs train at a time
+    data: dict[str, Data]  # every data set that the study names
     shapes: dict[str, Shape]
 
     @property
@@ -58,46 +50,35 @@ def prepare(study: str, overrides: Sequence[str], options: Options) -> Prepared:
     for note in loaded.notes:
         options.on_note(note)
     device = machine.find_device(options.device)
-    _check_user_activations(loaded.specs)
-    data = {name: load_dataset(name, options.data_dir) for name in dict.fromkeys(spec.dataset for spec in loaded.specs)}
-    shapes = {name: one.shape for name, one in data.items()}
-    for spec in _of_each_size(loaded.specs):
-        architecture(spec, shapes[spec.dataset])  # a model that cannot read such data is found out now
-        if spec.train_size and spec.train_size >= (most := shapes[spec.dataset].train):
-            raise UserError(
-                f"train_size: {spec.train_size:,} is not below the {most:,} training examples of '{spec.dataset}'; null takes all"
-            )
-    if device == "cpu":
-        _check_memory(loaded.specs, shapes)
-    folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
-    slots = options.workers or (machine.cpu_count() if device == "cpu" else 1)
-    return Prepared(loaded, folder, device, slots, data, shapes)
-
-
-def _check_user_activations(specs: Iterable[RunSpec]) -> None:
-    own = dict.fromkeys((spec.activation, spec.width) for spec in specs if is_dotted(spec.activation))
+    own = dict.fromkeys((spec.activation, spec.width) for spec in loaded.specs if is_dotted(spec.activation))
     if own:
         from actbench.engine.user_activations import check_user_activation
 
         for name, width in own:
             check_user_activation(name, width)
-
-
-def _of_each_size(specs: Iterable[RunSpec]) -> Iterable[RunSpec]:
-    """One network of each size: seeds, rates and the like do not change it."""
-    stacked = set(settings_with("stacked")) - {"activation", "pieces"}
+    data = {name: load_dataset(name, options.data_dir) for name in dict.fromkeys(spec.dataset for spec in loaded.specs)}
+    shapes = {name: one.shape for name, one in data.items()}
+    memory = machine.available_memory() if device == "cpu" else math.inf
+    stacked = set(settings_with("stacked")) - {"activation", "pieces"}  # seeds, rates and the like, which change no size
     sizing = [name for name in SETTINGS if name not in stacked]
-    return {tuple(getattr(spec, name) for name in sizing): spec for spec in specs}.values()
+    for spec in {tuple(getattr(spec, name) for name in sizing): spec for spec in loaded.specs}.values():
+        _check_size(spec, shapes[spec.dataset], memory)
+    folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
+    slots = options.workers or (machine.cpu_count() if device == "cpu" else 1)
+    return Prepared(loaded, folder, device, slots, data, shapes)
 
 
-def _check_memory(specs: Sequence[RunSpec], shapes: dict[str, Shape]) -> None:
-    """UserError if a single network of the study cannot fit."""
-    free = machine.available_memory()
-    for spec in _of_each_size(specs):
-        shape = shapes[spec.dataset]
-        needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)
-        if needed > 0.9 * free:
-            raise UserError(
-                f"a network of depth {spec.depth}, width {spec.width} and batch_size {spec.batch_size} needs about "
-                f"{needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free, of which nine tenths may be used"
-            )
+def _check_size(spec: RunSpec, shape: Shape, memory: float) -> None:
+    """UserError if a network cannot read such data, takes more of them than there are, or does not fit into the memory."""
+    architecture(spec, shape)
+    if spec.train_size and spec.train_size >= shape.train:
+        raise UserError(
+            f"train_size: {spec.train_size:,} is not below the {shape.train:,} training examples of '{spec.dataset}'; "
+            "null takes all"
+        )
+    needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)
+    if needed > 0.9 * memory:
+        raise UserError(
+            f"a network of depth {spec.depth}, width {spec.width} and batch_size {spec.batch_size} needs about "
+            f"{needed / 2**30:.1f} GiB; {memory / 2**30:.1f} GiB are free, of which nine tenths may be used"
+        )

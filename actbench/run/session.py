@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from typing import Self
 
@@ -16,15 +17,9 @@ SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at le
 
 
 class Session:
-    """One run of a study. Use as a context manager: on leaving, whatever was finished is in the tables.
+    """One run of a study, in which ``packs`` are to train.
 
-    Args:
-        prepared: the study.
-        store: its result folder.
-        options: how it runs.
-
-    Attributes:
-        packs: what is to train.
+    Use as a context manager: on leaving, whatever was finished is in the tables.
     """
 
     def __init__(self, prepared: Prepared, store: Store, options: Options) -> None:
@@ -37,8 +32,7 @@ class Session:
     def __enter__(self) -> Self:
         self._store.save(self._order, self._meta)  # a folder that cannot be written to is found out now
         study, missing = self._prepared.study, sum(map(len, self.packs))
-        event = Started(study.name, len(study.specs), missing, self._prepared.folder, self._prepared.device)
-        self._options.on_event(event)
+        self._options.on_event(Started(study.name, len(study.specs), missing, self._prepared.folder, self._prepared.device))
         self._began = self._saved = time.perf_counter()
         return self
 
@@ -53,36 +47,30 @@ class Session:
             self._options.on_event(event)
             return
         finished = Finished(event.pack)
-        run_ids = [spec.run_id for spec in event.pack.specs]
         if isinstance(event, Done):
-            part = self._store.take_in(run_ids)
+            part = self._store.take_in([spec.run_id for spec in event.pack.specs])
             self._seconds += part.seconds["seconds"]
             self._measuring += part.seconds["measuring"]
             finished = Finished(event.pack, part.last("test_accuracy"), part.last("dead_fraction"))
         else:
             self._store.add_failed(event.pack.specs, event.reason)
         self._trained += len(event.pack)
-        self._save_now_and_then()
-        self._options.on_event(finished)
-
-    def _save_now_and_then(self) -> None:
         time_now = time.perf_counter()
         if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10):
             self._store.save(self._order, self._meta)
             self._saved = time.perf_counter()
+        self._options.on_event(finished)
 
     def outcome(self) -> Outcome:
         """What was done."""
-        study, statuses = self._prepared.study, dict.fromkeys((*FINISHED, "failed", "missing"), 0)
-        known = self._store.status
-        for run_id in self._order:
-            statuses[known.get(run_id, "missing")] += 1
+        study, known = self._prepared.study, self._store.status
+        counts = collections.Counter(known.get(run_id, "missing") for run_id in self._order)
         training = self._seconds - self._measuring
         trains = any(spec.epochs for spec in study.specs)  # else measuring is all there is
         return Outcome(
             folder=self._prepared.folder,
             study=study,
-            statuses=statuses,
+            statuses={status: counts[status] for status in (*FINISHED, "failed", "missing")},
             trained=self._trained,
             seconds=self._ended - self._began,
             measuring_share=self._measuring / training if trains and training > 0 else 0.0,

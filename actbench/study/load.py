@@ -7,10 +7,11 @@ which overrides the study's settings. The command line overrides both.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,30 +20,22 @@ from actbench.base.errors import UserError, unknown
 from actbench.base.paths import PACKAGE, user_path
 from actbench.data.datasets import check_dataset_name
 from actbench.science import activations, optimizers
-from actbench.science.inits import INITS
 from actbench.study.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
 from actbench.study.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
 
 _SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
+_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
 
 
 @dataclass
 class Study:
-    """A resolved study.
+    """A resolved study."""
 
-    Attributes:
-        name: the name of its result folder.
-        grids: one mapping of setting → values per sub-sweep.
-        specs: the distinct networks, in order.
-        axes: the settings that vary, in the order of the grid.
-        notes: remarks for the user, such as a setting that no network has.
-    """
-
-    name: str
-    grids: list[dict[str, list[Any]]]
-    specs: list[RunSpec]
-    axes: list[str]
-    notes: list[str] = field(default_factory=list)
+    name: str  # of its result folder
+    grids: list[dict[str, list[Any]]]  # setting → values, per sub-sweep
+    specs: list[RunSpec]  # the distinct networks, in order
+    axes: list[str]  # the settings that vary, in the order of RunSpec
+    notes: list[str]  # remarks for the user, such as a setting that no network has
 
 
 def shipped_configs() -> Path:
@@ -58,26 +51,22 @@ def study_names(config_dir: Path | None = None) -> dict[str, Path]:
 
 
 def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir: Path | None = None) -> Study:
-    """Reads a study, applies overrides, checks every value and expands the grid.
+    """Reads a study, applies overrides, checks every value and expands the grid; UserError names the word that is wrong.
 
     Args:
         name: a study's name, or a path to a YAML file.
         overrides: in Hydra's grammar, ``lr=0.1,0.01 seed=range(0,5)``.
         config_dir: a further folder of studies.
-
-    Raises:
-        UserError: names the word that is wrong.
     """
     path = _find(name, config_dir)
     fixed, swept = parse_overrides(overrides, path, config_dir)
     content = _compose(path, fixed, config_dir)
     sub_sweeps = content.pop("sweeps", None)
     named = _own_activations(content.pop("activations", None))
-    from_command_line = {override.split("=")[0].lstrip("+") for override in fixed}
-    base = {**content, **swept}
+    from_command_line = {*swept, *(override.split("=")[0].lstrip("+") for override in fixed)}
     grids = []
     for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
-        merged = {**base, **{key: value for key, value in sub.items() if key not in {*swept, *from_command_line}}}
+        merged = {**content, **swept, **{key: value for key, value in sub.items() if key not in from_command_line}}
         place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
         grids.append({key: _values(key, value, named, place) for key, value in merged.items()})
     specs, notes = _expand(grids)
@@ -98,8 +87,8 @@ def _find(name: str, config_dir: Path | None) -> Path:
     names = study_names(config_dir)
     if name not in names:
         near = get_close_matches(name, SETTINGS, n=1)
-        hint = f"or a path to a YAML file; a setting is written {near[0]}=VALUE" if near else "or a path to a YAML file"
-        raise unknown("study", name, names, hint=hint)
+        setting = f"; a setting is written {near[0]}=VALUE" if near else ""
+        raise unknown("study", name, names, hint=f"or a path to a YAML file{setting}")
     return names[name].resolve()
 
 
@@ -136,10 +125,9 @@ def _sizes(value: Any) -> Any:
     if value is None or value == [None]:
         return None
     parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
-    if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= SETTINGS["width"].metadata["high"] for part in parts):
-        raise UserError(
-            f"hidden: '{value}' is not a list of sizes from 1 to {SETTINGS['width'].metadata['high']:,}, such as 512-256-64"
-        )
+    most = SETTINGS["width"].metadata["high"]
+    if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= most for part in parts):
+        raise UserError(f"hidden: '{value}' is not a list of sizes from 1 to {most:,}, such as 512-256-64")
     return "-".join(str(int(part)) for part in parts)
 
 
@@ -189,30 +177,21 @@ def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any
         values = [named.get(v, v) if isinstance(v, str) else _target_name(v) if isinstance(v, dict) else v for v in values]
     if key == "hidden":
         if len(values) > 1 and all(isinstance(item, int) for item in values):
-            raise UserError(
-                f"hidden: {values} may mean one network or several; write '{'-'.join(map(str, values))}', or each in quotes"
-            )
+            one = "-".join(map(str, values))
+            raise UserError(f"hidden: {values} may mean one network or several; write '{one}', or each in quotes")
         values = [_sizes(item) for item in values]
-    checked = [check_value(key, item) for item in values]
+    checked = list(dict.fromkeys(check_value(key, item) for item in values))
     for item in checked:
-        _check_name(key, item)
-    return list(dict.fromkeys(checked))
-
-
-def _check_name(key: str, value: Any) -> None:
-    if key == "activation" and not activations.is_dotted(value) and value not in activations.ACTIVATIONS:
-        raise unknown(key, value, activations.ACTIVATIONS, hint="or the dotted name of your own")
-    if key in ("init", "recurrent_init") and value is not None and value not in INITS:
-        raise unknown(key, value, INITS)
-    if key == "optimizer" and value not in optimizers.OPTIMIZERS:
-        raise unknown(key, value, optimizers.OPTIMIZERS)
-    if key == "dataset":
-        check_dataset_name(value)
+        if key == "activation" and not activations.is_dotted(item) and item not in activations.ACTIVATIONS:
+            raise unknown(key, item, activations.ACTIVATIONS, hint="or the dotted name of your own")
+        if key == "dataset":
+            check_dataset_name(item)
+    return checked
 
 
 def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
     """The distinct networks of all grids, and a note for every setting that none of them has."""
-    size = sum(_product(len(values) for values in grid.values()) for grid in grids)
+    size = sum(math.prod(map(len, grid.values())) for grid in grids)
     if size > MAX_NETWORKS:
         raise UserError(f"the study has {size:,} networks; the most is {MAX_NETWORKS:,}")
     specs: dict[RunSpec, None] = {}
@@ -231,53 +210,33 @@ def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]
     return list(specs), notes
 
 
-def _product(numbers: Iterable[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
-
-
 def normalise(settings: dict[str, Any]) -> RunSpec:
-    """A network with the defaults of its optimizer, activation and model filled in, and settings that do not apply left empty.
-
-    Raises:
-        UserError: settings that contradict each other.
+    """A network with the defaults of its optimizer, activation and model filled in, and settings that do not apply left empty;
+    UserError if settings contradict each other.
     """
-    given = dict(settings)
-    model = given.get("model", SETTINGS["model"].default)
-    if model == "lstm":
+    given = {**_DEFAULTS, **settings}
+    if given["model"] == "lstm":
         given["activation"] = "tanh"  # the nonlinearities of an LSTM are fixed
-    if model == "autoencoder":
+    if given["model"] == "autoencoder":
         given["loss"] = "mse"
-    optimizer = given.get("optimizer", SETTINGS["optimizer"].default)
-    momentum = given.get("momentum")
-    momentum = optimizers.OPTIMIZERS[optimizer].settings.get("momentum") if momentum is None else momentum
-    activation = given.get("activation", SETTINGS["activation"].default)
-    applicable = {
-        **optimizers.settings_of(optimizer, momentum),
-        **activations.settings_of(activation),
-        **_settings_of_model(model, given),
-    }
-    if activations.units_of(activation) != (1, 1):
+    if (momentum := given["momentum"]) is None:
+        momentum = optimizers.OPTIMIZERS[given["optimizer"]].settings.get("momentum")
+    applicable = {**optimizers.settings_of(given["optimizer"], momentum), **activations.settings_of(given["activation"])}
+    if given["model"] in ("rnn", "lstm"):
+        applicable |= {"recurrent_init": given["init"], "sequence": "rows"}
+    elif given["model"] in ("mlp", "autoencoder"):
+        applicable |= {"hidden": None} if given["model"] == "mlp" else {"hidden": None, "corruption": 0.0}
+    if activations.units_of(given["activation"]) != (1, 1):
         applicable["match_parameters"] = False
     for key in settings_with("owner"):
-        value = given.get(key)
-        given[key] = (applicable[key] if value is None else value) if key in applicable else None
+        if key not in applicable or given[key] is None:
+            given[key] = applicable.get(key)
     if given["hidden"]:
         sizes = [int(size) for size in given["hidden"].split("-")]
         given["depth"], given["width"] = len(sizes), max(sizes)
     spec = RunSpec(**given)
     _check_together(spec)
     return spec
-
-
-def _settings_of_model(model: str, given: dict[str, Any]) -> dict[str, Any]:
-    if model in ("rnn", "lstm"):
-        return {"recurrent_init": given.get("init", SETTINGS["init"].default), "sequence": "rows"}
-    if model == "autoencoder":
-        return {"corruption": 0.0, "hidden": None}
-    return {"hidden": None} if model == "mlp" else {}
 
 
 def _check_together(spec: RunSpec) -> None:
@@ -288,8 +247,7 @@ def _check_together(spec: RunSpec) -> None:
         raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
     if spec.dtype in ROUNDED and spec.model not in ("mlp", "autoencoder"):
         raise UserError(f"dtype: '{spec.dtype}' is not for model '{spec.model}'; allowed there: float32, float64")
-    changes_sizes = activations.units_of(spec.activation) != (1, 1)
-    if changes_sizes and spec.model == "resnet":
+    if spec.model == "resnet" and activations.units_of(spec.activation) != (1, 1):
         raise UserError(
             f"activation: '{spec.activation}' changes the number of outputs, which a resnet's skips do not allow; use model=cnn"
         )

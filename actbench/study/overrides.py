@@ -30,8 +30,8 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
         try:
             override = parser.parse_override(text)
             key = override.key_or_group
-            head = key.split(".")[0]
-            if head not in PARTS and not _is_group(key, path, config_dir):
+            head, is_group = key.split(".")[0], _is_group(key, path, config_dir)
+            if head not in PARTS and not is_group:
                 check_setting_name(head)
                 if key != head:
                     raise UserError(f"override '{text}': '{head}' has no part '{key[len(head) + 1 :]}'")
@@ -41,10 +41,10 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
             swept.pop(key, None)
             if override.is_sweep_override():
                 _check_size(text, override.value())
-                swept[key] = _flatten(list(override.sweep_iterator()))
+                swept[key] = _flatten(override.sweep_iterator())
                 if not swept[key]:
                     raise UserError(f"override '{text}' is an empty sweep: it has no values")
-            elif override.is_delete() or _is_group(key, path, config_dir):
+            elif override.is_delete() or is_group:
                 fixed[key] = text
             else:
                 fixed[key] = "++" + text.lstrip("+")
@@ -55,8 +55,7 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
 
 def _check_size(text: str, sweep: Any) -> None:
     """UserError for a range with more values than a study may have networks, before it is expanded."""
-    ranges = [sweep, *(getattr(sweep, "list", None) or [])]
-    for part in ranges:
+    for part in (sweep, *(getattr(sweep, "list", None) or [])):
         if hasattr(part, "step") and part.step and abs((part.stop - part.start) / part.step) > MAX_NETWORKS:
             raise UserError(f"override '{text}' has more values than a study may have networks ({MAX_NETWORKS:,})")
 
@@ -65,10 +64,7 @@ def _flatten(values: Iterable[Any]) -> list[Any]:
     """Hydra leaves ``range(1,4)`` inside a choice as it is; this expands it."""
     flat: list[Any] = []
     for value in values:
-        if hasattr(value, "range"):
-            flat.extend(value.range())
-        else:
-            flat.append(_plain(value))
+        flat += value.range() if hasattr(value, "range") else [_plain(value)]
     return flat
 
 

@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from actbench.base.errors import UserError, unknown
+from actbench.science.inits import INITS
+from actbench.science.optimizers import OPTIMIZERS
 
 MODELS = ("mlp", "cnn", "resnet", "rnn", "lstm", "autoencoder")
 KEY_SETTINGS = ("dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed")
@@ -20,146 +22,95 @@ def _setting(default: Any, help: str, roles: str = "", **facts: Any) -> Any:
     """A field of RunSpec.
 
     Args:
-        default: never changes once shipped, since settings at their default are not part of `run_id`.
+        default: never changes once shipped, since settings at their default are not part of `run_id`; None if it may be empty.
         help: its meaning, in one line.
         roles: what it is for a pack. ``stacked``: networks that differ in it can train in one pack; ``switch``: but networks
             with it and without it cannot; ``training``: it has no effect at initialisation; ``data``: the data on the device
             depend on it.
-        facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices, optional (may be
-            empty); owner: ``optimizer``, ``activation`` or ``model``, if only some of these have the setting.
+        facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices; owner: ``optimizer``,
+            ``activation`` or ``model``, if only some of these have the setting.
     """
-    return field(default=default, metadata={"help": help, **dict.fromkeys(roles.split(), True), **facts})
+    facts |= {"help": help, "optional": default is None, **dict.fromkeys(roles.split(), True)}
+    return field(default=default, metadata=facts)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One network: every setting that its results depend on. Values are checked on construction.
+    """One network: every setting that its results depend on. Values are checked on construction, as by ``check_value``."""
 
-    Raises:
-        UserError: if a value has the wrong type or lies outside its range.
-    """
-
+    # fmt: off
     dataset: str = _setting("mnist-12k", "data set: a name from `actbench list datasets` or a path to an .npz", "data")
     model: str = _setting("mlp", "architecture: a name from `actbench list models`", choices=MODELS)
     activation: str = _setting("relu", "nonlinearity of the hidden layers; a dotted name for your own", "stacked")
-    init: str = _setting("he_normal", "initialisation of the weights: a name from `actbench list inits`", "stacked")
+    init: str = _setting(
+        "he_normal", "initialisation of the weights: a name from `actbench list inits`", "stacked", choices=tuple(INITS))
     depth: int = _setting(4, "hidden layers (convolutions of a cnn, recurrent layers of an rnn)", low=1, high=1000)
     width: int = _setting(64, "units in each hidden layer (channels of a cnn)", low=1, high=1_000_000)
     bias: float = _setting(0.0, "initial value of hidden biases (those of the output layer start at 0)", "stacked")
     lr: float = _setting(0.05, "learning rate", "stacked training", low=0)
     seed: int = _setting(0, "random seed for weights and batch order", "stacked", low=0, high=2**63 - 1)
-    optimizer: str = _setting("sgd", "update rule: a name from `actbench list optimizers`", "training")
+    optimizer: str = _setting(
+        "sgd", "update rule: a name from `actbench list optimizers`", "training", choices=tuple(OPTIMIZERS))
     momentum: float | None = _setting(
-        None, "momentum of sgd and rmsprop", "stacked switch training", low=0, below=1, optional=True, owner="optimizer"
-    )
-    nesterov: bool | None = _setting(
-        None, "Nesterov momentum, for sgd with momentum above 0", "training", optional=True, owner="optimizer"
-    )
+        None, "momentum of sgd and rmsprop", "stacked switch training", low=0, below=1, owner="optimizer")
+    nesterov: bool | None = _setting(None, "Nesterov momentum, for sgd with momentum above 0", "training", owner="optimizer")
     weight_decay: float = _setting(
-        0.0, "weight decay as in torch.optim, on every trained parameter", "stacked switch training", low=0
-    )
+        0.0, "weight decay as in torch.optim, on every trained parameter", "stacked switch training", low=0)
     weight_l1: float = _setting(
-        0.0, "adds this times the sum of |weight| to the loss; biases excluded", "stacked switch training", low=0
-    )
+        0.0, "adds this times the sum of |weight| to the loss; biases excluded", "stacked switch training", low=0)
     activation_l1: float = _setting(
-        0.0,
-        "adds this times the sum of |h| over hidden outputs to the loss, as a mean over examples",
-        "stacked switch training",
-        low=0,
-    )
+        0.0, "adds this times the sum of |h| over hidden outputs to the loss, as a mean over examples",
+        "stacked switch training", low=0)
     dropout: float = _setting(0.0, "share of hidden outputs dropped in training", "stacked switch training", low=0, below=1)
     norm: str = _setting(
-        "none", "normalisation before the activation: none, over the batch, or over the layer", choices=("none", "batch", "layer")
-    )
+        "none", "normalisation before the activation: none, over the batch, or over the layer",
+        choices=("none", "batch", "layer"))
     batch_size: int = _setting(100, "training examples per step; an epoch's last batch may be smaller", "training", low=1)
     epochs: int = _setting(
-        3, "passes over the training data; 0 measures at initialisation only", "training", low=0, high=1_000_000
-    )
+        3, "passes over the training data; 0 measures at initialisation only", "training", low=0, high=1_000_000)
     eval_every: int = _setting(1, "epochs between evaluations; the last epoch is always evaluated", "training", low=1)
     input_scaling: str = _setting(
-        "standard",
-        "raw, unit (0 to 1) or standard (mean 0, variance 1 over all pixels)",
-        "data",
-        choices=("raw", "unit", "standard"),
-    )
+        "standard", "raw, unit (0 to 1) or standard (mean 0, variance 1 over all pixels)",
+        "data", choices=("raw", "unit", "standard"))
     init_gain: float = _setting(1.0, "multiplies the standard deviation of the initial weights", "stacked", low=0)
     negative_slope: float | None = _setting(
-        None, "slope below 0 of leaky_relu; initial slope of prelu", "stacked", optional=True, owner="activation"
-    )
-    alpha: float | None = _setting(
-        None, "scale of the negative part of elu and celu", "stacked", above=0, optional=True, owner="activation"
-    )
-    beta: float | None = _setting(None, "sharpness of softplus", "stacked", above=0, optional=True, owner="activation")
-    pieces: int | None = _setting(
-        None, "linear pieces per unit of maxout", "stacked", low=2, high=64, optional=True, owner="activation"
-    )
+        None, "slope below 0 of leaky_relu; initial slope of prelu", "stacked", owner="activation")
+    alpha: float | None = _setting(None, "scale of the negative part of elu and celu", "stacked", above=0, owner="activation")
+    beta: float | None = _setting(None, "sharpness of softplus", "stacked", above=0, owner="activation")
+    pieces: int | None = _setting(None, "linear pieces per unit of maxout", "stacked", low=2, high=64, owner="activation")
     probe_size: int = _setting(2000, "training examples that the metrics are measured on", "data", low=1)
     dtype: str = _setting(
-        "float32",
-        "precision; tf32 and bfloat16 are float32 with the factors of matrix products rounded to 11 or 8 bits",
-        "data",
-        choices=("float32", "float64", "tf32", "bfloat16"),
-    )
+        "float32", "precision; tf32 and bfloat16 are float32 with the factors of matrix products rounded to 11 or 8 bits",
+        "data", choices=("float32", "float64", "tf32", "bfloat16"))
     hidden: str | None = _setting(
-        None,
-        "sizes of the hidden layers of mlp and autoencoder, such as 512-256-64; sets depth and width",
-        optional=True,
-        owner="model",
-    )
+        None, "sizes of the hidden layers of mlp and autoencoder, such as 512-256-64; sets depth and width", owner="model")
     loss: str = _setting(
-        "cross_entropy",
-        "loss; mse is to one-hot labels, for an autoencoder to its input",
-        choices=("cross_entropy", "mse"),
-    )
+        "cross_entropy", "loss; mse is to one-hot labels, for an autoencoder to its input", choices=("cross_entropy", "mse"))
     lr_schedule: str = _setting(
-        "constant",
-        "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
-        "training",
-        choices=("constant", "cosine", "step"),
-    )
+        "constant", "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
+        "training", choices=("constant", "cosine", "step"))
     grad_clip: float = _setting(
-        0.0,
-        "largest L2 norm of a network's gradient; larger gradients are scaled down to it; 0: no clipping",
-        "stacked switch training",
-        low=0,
-    )
-    train_size: int | None = _setting(None, "number of training examples, a fixed draw; null: all", "data", low=1, optional=True)
+        0.0, "largest L2 norm of a network's gradient; larger gradients are scaled down to it; 0: no clipping",
+        "stacked switch training", low=0)
+    train_size: int | None = _setting(None, "number of training examples, a fixed draw; null: all", "data", low=1)
     eval_steps: int = _setting(0, "steps between further evaluations; 0: none", "training", low=0)
     eval_log: int = _setting(
-        0, "number of further evaluations per tenfold steps, evenly spaced on a log scale; 0: none", "training", low=0, high=100
-    )
+        0, "number of further evaluations per tenfold steps, evenly spaced on a log scale; 0: none", "training", low=0, high=100)
     recurrent_init: str | None = _setting(
-        None, "initialisation of recurrent matrices of rnn and lstm (default: as init)", "stacked", optional=True, owner="model"
-    )
+        None, "initialisation of recurrent matrices of rnn and lstm (default: as init)",
+        "stacked", choices=tuple(INITS), owner="model")
     sequence: str | None = _setting(
-        None,
-        "time steps of rnn and lstm: rows or pixels of the image",
-        choices=("rows", "pixels"),
-        optional=True,
-        owner="model",
-    )
+        None, "time steps of rnn and lstm: rows or pixels of the image", choices=("rows", "pixels"), owner="model")
     corruption: float | None = _setting(
-        None,
-        "share of an autoencoder's inputs set to 0 (after scaling) in training",
-        "training",
-        low=0,
-        below=1,
-        optional=True,
-        owner="model",
-    )
+        None, "share of an autoencoder's inputs set to 0 (after scaling) in training", "training", low=0, below=1, owner="model")
     match_parameters: bool | None = _setting(
-        None,
-        "for maxout and crelu: choose the width that gives as many parameters as an elementwise activation",
-        optional=True,
-        owner="activation",
-    )
+        None, "for maxout and crelu: choose the width that gives as many parameters as an elementwise activation",
+        owner="activation")
+    # fmt: on
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
-            value = getattr(self, name)
-            checked = check_value(name, value)
-            if checked is not value:
-                object.__setattr__(self, name, checked)
+            object.__setattr__(self, name, check_value(name, getattr(self, name)))
 
     @cached_property
     def run_id(self) -> str:
@@ -173,6 +124,7 @@ class RunSpec:
 
 
 SETTINGS = {spec_field.name: spec_field for spec_field in fields(RunSpec)}
+TYPES = {name: str(setting.type).removesuffix(" | None") for name, setting in SETTINGS.items()}  # str, bool, int or float
 SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
 
 
@@ -185,11 +137,10 @@ def settings_with(fact: str) -> tuple[str, ...]:
 ROUNDED = {"tf32": 10, "bfloat16": 7}
 
 
-def check_setting_name(name: str) -> str:
-    """Returns the name of a setting, or raises UserError with the nearest valid one."""
+def check_setting_name(name: str) -> None:
+    """UserError with the nearest valid name, if this is not one of a setting."""
     if name not in SETTINGS:
         raise unknown("setting", name, SETTINGS)
-    return name
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -199,41 +150,16 @@ def check_value(name: str, value: Any) -> Any:
         UserError: wrong type (a string for a number, 1.5 for a whole number), not finite, or out of range.
     """
     meta = SETTINGS[name].metadata
-    type_name = str(SETTINGS[name].type).removesuffix(" | None")
     if value is None:
-        if meta.get("optional"):
+        if meta["optional"]:
             return None
         raise UserError(f"{name}: empty (null); a value is needed")
-    value = _as_type(name, type_name, value)
-    if type_name == "str":
+    value = _as_type(name, value)
+    if isinstance(value, str):
         if not value.strip():
             raise UserError(f"{name}: empty; a name is needed")
         if any(ord(letter) < 32 for letter in value):
             raise UserError(f"{name}: {value!r} has a control character in it")
-    _check_range(name, value, meta)
-    return value
-
-
-def _as_type(name: str, type_name: str, value: Any) -> Any:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if type_name == "int":
-        if is_number and math.isfinite(value) and value == int(value):
-            return value if isinstance(value, int) else int(value)
-        raise UserError(f"{name}: '{value}' is not a whole number")
-    if type_name == "float":
-        if is_number and math.isfinite(value):
-            return value if isinstance(value, float) else float(value)
-        raise UserError(f"{name}: '{value}' is not a finite number")
-    if type_name == "bool":
-        if isinstance(value, bool):
-            return value
-        raise UserError(f"{name}: '{value}' is neither true nor false")
-    if isinstance(value, str):
-        return value
-    raise UserError(f"{name}: '{value}' is not a name (text)")
-
-
-def _check_range(name: str, value: Any, meta: Any) -> None:
     if "choices" in meta and value not in meta["choices"]:
         raise unknown(name, value, meta["choices"])
     if "low" in meta and value < meta["low"]:
@@ -244,3 +170,17 @@ def _check_range(name: str, value: Any, meta: Any) -> None:
         raise UserError(f"{name}: {value} is too large; it must be at most {meta['high']}")
     if "below" in meta and value >= meta["below"]:
         raise UserError(f"{name}: {value} is too large; it must be below {meta['below']}")
+    return value
+
+
+def _as_type(name: str, value: Any) -> Any:
+    wanted = TYPES[name]
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if wanted == "int" and finite and value == int(value):
+        return int(value)
+    if wanted == "float" and finite:
+        return float(value)
+    if (wanted == "bool" and isinstance(value, bool)) or (wanted == "str" and isinstance(value, str)):
+        return value
+    wrong = {"int": "not a whole number", "float": "not a finite number", "bool": "neither true nor false"}
+    raise UserError(f"{name}: '{value}' is {wrong.get(wanted, 'not a name (text)')}")
