@@ -25,17 +25,12 @@ class MergedInputs:
     What they contribute to a layer is one number a unit, and plain SGD moves their weights in one direction alone, that of
     their values. So one input of their length stands for all of them, its weight being the weights' component in that
     direction; the other components never move, and add to nothing but the norm of the weights.
-
-    Attributes:
-        varying, fixed: which inputs vary, and which F are merged.
-        direction: the fixed inputs' scaled values over their length, [F].
-        length: the L2 norm of their scaled values; where it is 0, no input stands for them.
     """
 
-    varying: Tensor
-    fixed: Tensor
-    direction: Tensor
-    length: float
+    varying: Tensor  # which inputs vary
+    fixed: Tensor  # which F are merged
+    direction: Tensor  # the fixed inputs' scaled values over their length, [F]
+    length: float  # the L2 norm of their scaled values; where it is 0, no input stands for them
 
     def merge(self, w_ROI: Tensor) -> tuple[Tensor, Tensor]:
         """(weights of the inputs that are left [R, O, I], the L2 norm of the components that never move [R, 1, 1])."""
@@ -73,7 +68,7 @@ class DeviceData:
 
     def _merge(self, data: Data) -> MergedInputs | None:
         columns = data.fixed_columns
-        values = (columns_of(data.x_train[:1], columns)[0].to(self.device, self.dtype) - self._shift) * self._factor
+        values = (torch.from_numpy(data.x_train[0, columns]).to(self.device, self.dtype) - self._shift) * self._factor
         one = int(bool(values.any()))
         # a whole number of groups is left, or nothing is merged
         left = data.shape.features - len(columns) + one
@@ -89,7 +84,7 @@ class DeviceData:
     def _left(self, x: np.ndarray) -> Tensor:
         if self.merged is None:
             return torch.from_numpy(x).to(self.device)
-        left = columns_of(x, self.merged.varying.cpu().numpy())
+        left = torch.from_numpy(x.take(self.merged.varying.cpu().numpy(), axis=1))
         if self.merged.length:
             left = torch.cat([left, left.new_zeros(len(left), 1)], 1)
         return left.to(self.device)
@@ -121,8 +116,3 @@ class DeviceData:
             return x_SBI
         draws = [stream(seed, "corruption", step).random(x_SBI.shape[1:], dtype=np.float32) for seed in seeds]
         return x_SBI * torch.from_numpy(np.stack(draws) >= share).to(self.device)
-
-
-def columns_of(x: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Some columns of a matrix, as a tensor."""
-    return torch.from_numpy(x.take(columns, axis=1))

@@ -17,13 +17,11 @@ from actbench.engine.networks import make_networks
 from actbench.engine.networks.protocol import Gradients, Networks
 from actbench.engine.user_activations import make_user_activation
 from actbench.plan.pack import Pack
-from actbench.plan.pack_plan import PackPlan
+from actbench.plan.pack_plan import PackPlan, even_chunk
 from actbench.science.activations import ACTIVATIONS, is_dotted
 from actbench.science.layer_stats import LayerStats, l2_norms
 from actbench.science.losses import Loss
 from actbench.science.metrics import layer_values, network_values
-
-VECTOR = 16  # float32 values
 
 
 @dataclass
@@ -40,21 +38,6 @@ class Evaluation:
         """The same for the networks at these places, in this order."""
         network = {name: values[places] for name, values in self.network.items()}
         return Evaluation(self.epoch, self.step, network, {name: values[places] for name, values in self.layers.items()})
-
-
-class _Statistics:
-    """Gathers what the metrics are computed from, layer by layer, while chunks of the probe set pass."""
-
-    def __init__(self, layers: list[LayerStats]) -> None:
-        self.layers = layers
-
-    def forward(self, layer: int, z_RUN: Tensor, h_RUN: Tensor) -> None:
-        """See ``Observer``."""
-        self.layers[layer].observe(z_RUN, h_RUN)
-
-    def backward(self, layer: int, delta_RUN: Tensor, examples: int) -> None:
-        """See ``Observer``."""
-        self.layers[layer].observe_delta(delta_RUN, examples)
 
 
 class Evaluator:
@@ -78,19 +61,33 @@ class Evaluator:
     def evaluate(self, epoch: float, step: int) -> tuple[Evaluation, Tensor]:
         """Measures every network on the probe set and the test split, in evaluation mode.
 
+        Networks that differ in how they will train alone start alike, and are measured once before any step.
+
         Returns:
             What was measured, and which networks were finite, [R].
         """
-        probe_loss, probe_right, layers = self._measure_probe()
-        test_loss, test_right = self._measure_test()
+        if step == 0:
+            few, places = self.plan.pack.at_initialisation()
+            if len(few) < len(places):
+                plan = replace(self.plan, pack=few)
+                fewer = Evaluator(plan, self.data, make_networks(plan, self.data), self.loss)
+                measured, finite = fewer.evaluate(epoch, step)
+                self.born_dead = [born_RU[places] for born_RU in fewer.born_dead if born_RU is not None]
+                return measured.at(places), finite[places]
+        layers = [LayerStats(self.asymptotes, born_RU) for born_RU in self.born_dead]
+        probe_loss, probe_right = self._measure_probe(layers)
+        test_loss, test_right = self._measure(self.data.test_x, self.data.test_y)
         network = {
             "train_loss": probe_loss,
             "train_accuracy": probe_right,
             "test_loss": test_loss,
             "test_accuracy": test_right,
             **network_values(layers),
-            "code_sparsity": self._code_sparsity(layers, probe_loss),
+            "code_sparsity": torch.full_like(probe_loss, torch.nan),
         }
+        if self.loss.reconstructs:
+            code = layers[self.depth // 2]
+            network["code_sparsity"] = (code.zeros_RU / code.examples).mean(1, dtype=torch.float64)
         finite = probe_loss.isfinite() & test_loss.isfinite()
         for stats in layers:
             finite &= (stats.h.square_R + stats.z.square_R).isfinite()
@@ -107,60 +104,34 @@ class Evaluator:
         )
         return measured, finite
 
-    def _code_sparsity(self, layers: list[LayerStats], like: Tensor) -> Tensor:
-        if not self.loss.reconstructs:
-            return torch.full_like(like, torch.nan)
-        code = layers[len(layers) // 2]
-        return (code.zeros_RU / code.examples).mean(1, dtype=torch.float64)
-
-    def _measure_probe(self) -> tuple[Tensor, Tensor, list[LayerStats]]:
-        networks, x, y = self.networks, self.data.probe_x, self.data.probe_y
-        observer = _Statistics([LayerStats(self.asymptotes, born) for born in self.born_dead])
-        gradients = Gradients.fresh(networks.parameters)
-        loss = right = torch.zeros((), dtype=torch.float64)
-        for x_BI, y_B in _even_chunks(x, y, self.plan.chunk):
-            x_1BI, y_1B = x_BI.unsqueeze(0), y_B.unsqueeze(0)
-            out_RCB = networks.forward(x_1BI, observer=observer)
-            chunk_loss, chunk_right, delta_RCB = self.loss.measure(out_RCB, x_1BI, y_1B)
-            loss, right = loss + chunk_loss, right + chunk_right
-            networks.backward(delta_RCB, gradients, observer=observer)
-            gradients.add = True  # what the next chunks give
-        for layer, stats in enumerate(observer.layers):
-            weights = [p.tensor for p in networks.weights(layer)]
-            unmoved = [networks.unmoved_R11] if layer == 0 and networks.unmoved_R11 is not None else []
-            stats.grad_norm_R = l2_norms([gradients.into[p] for p in networks.weights(layer)]) / len(y)
+    def _measure_probe(self, layers: list[LayerStats]) -> tuple[Tensor, Tensor]:
+        """(mean loss, share of right answers), [R] each; fills ``layers``."""
+        gradients = Gradients(self.networks.parameters, in_place=False)
+        loss, right = self._measure(self.data.probe_x, self.data.probe_y, layers, gradients)
+        for layer, stats in enumerate(layers):
+            weights = [p.tensor for p in self.networks.weights(layer)]
+            unmoved = [self.networks.unmoved_R11] if layer == 0 and self.networks.unmoved_R11 is not None else []
+            stats.grad_norm_R = l2_norms([gradients.into[p] for p in self.networks.weights(layer)]) / len(self.data.probe_y)
             stats.weight_norm_R = l2_norms([*weights, *unmoved])
             stats.update_norm_R = loss * torch.nan
             if self.before_update:
                 stats.update_norm_R = l2_norms([w - b for w, b in zip(weights, self.before_update[layer], strict=True)])
-        return loss / len(y), right / len(y), observer.layers
+        return loss, right
 
-    def _measure_test(self) -> tuple[Tensor, Tensor]:
+    def _measure(
+        self, x: Tensor, y: Tensor, stats: list[LayerStats] | None = None, gradients: Gradients | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(mean loss, share of right answers), [R] each, over the probe set or, without ``stats``, the unscaled test split."""
         loss = right = torch.zeros((), dtype=torch.float64)
-        for x_BI, y_B in _even_chunks(self.data.test_x, self.data.test_y, self.plan.chunk):
-            x_1BI, y_1B = self.data.scale(x_BI).unsqueeze(0), y_B.unsqueeze(0)
-            out_RCB = self.networks.forward(x_1BI, backward=False)
-            chunk_loss, chunk_right, _ = self.loss.measure(out_RCB, x_1BI, y_1B)
+        for x_BI, y_B in _even_chunks(x, y, self.plan.chunk):
+            x_1BI, y_1B = (x_BI if stats else self.data.scale(x_BI)).unsqueeze(0), y_B.unsqueeze(0)
+            out_RCB = self.networks.forward(x_1BI, stats=stats)
+            chunk_loss, chunk_right = self.loss.measure(out_RCB, x_1BI, y_1B)
             loss, right = loss + chunk_loss, right + chunk_right
-        return loss / len(self.data.test_y), right / len(self.data.test_y)
-
-
-def evaluate_initialisation(
-    plan: PackPlan, data: DeviceData, networks: Networks, loss: Loss
-) -> tuple[Evaluation, Tensor, list[Tensor | None]]:
-    """Measures networks as they start. Those that differ in how they will train alone start alike, and are measured once.
-
-    Returns:
-        What was measured, which networks were finite [R], and per layer which units were born dead [R, U].
-    """
-    few, places = plan.pack.at_initialisation()
-    if len(few) < len(plan.pack):
-        plan = replace(plan, pack=few)
-        networks = make_networks(plan, data)
-    evaluator = Evaluator(plan, data, networks, loss)
-    measured, finite = evaluator.evaluate(0, 0)
-    index = torch.tensor(places, device=data.device)
-    return measured.at(places), finite[index], [born[index] for born in evaluator.born_dead if born is not None]
+            if gradients is not None:
+                self.networks.backward(self.loss.delta(out_RCB, x_1BI, y_1B), gradients)
+                gradients.add = True  # what the next chunks give
+        return loss / len(y), right / len(y)
 
 
 def asymptotes_of(pack: Pack, device: str) -> Tensor | None:
@@ -181,7 +152,5 @@ def asymptotes_of(pack: Pack, device: str) -> Tensor | None:
 
 
 def _even_chunks(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(x, y) in chunks of at most ``size`` examples: of equal sizes, but for whole vectors of processors."""
-    even = -(-len(y) // -(-len(y) // size))
-    even = min(size, -(-even // VECTOR) * VECTOR)
+    even = even_chunk(len(y), size)
     return zip(x.split(even), y.split(even), strict=True)

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-# kind → (what has the setting fp32_precision, its value); None leaves torch as it is
-KINDS: dict[str, tuple[Callable[[], Any], str] | None] = {
-    "plain": None,
-    "onednn": (lambda: torch.backends.mkldnn.matmul, "bf16"),  # type: ignore[attr-defined]
-    "tf32": (lambda: torch.backends.cuda.matmul, "tf32"),
-}
+# kind → (whose matmul has the setting fp32_precision, its value); None leaves torch as it is
+KINDS: dict[str, tuple[Any, str] | None] = {
+    "plain": None, "onednn": (torch.backends.mkldnn, "bf16"), "tf32": (torch.backends.cuda, "tf32"),
+}  # fmt: skip
 
 _in_use = threading.RLock()  # torch has one setting for the whole process
 
@@ -35,7 +34,7 @@ def products(kind: str) -> Iterator[str]:
     """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact
     and where torch has no such setting. Another thread that trains waits."""
     with _in_use:
-        if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting(torch.backends.cuda.matmul)):
+        if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting("tf32")):
             kind = "plain"
         with _set(kind):
             yield kind
@@ -47,7 +46,7 @@ def _set(kind: str) -> Iterator[None]:
     if setting is None:
         yield
         return
-    matmul, value = setting[0](), setting[1]
+    matmul, value = setting[0].matmul, setting[1]
     before = matmul.fp32_precision
     matmul.fp32_precision = value
     try:
@@ -56,23 +55,24 @@ def _set(kind: str) -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def _has_setting(matmul: Any) -> bool:
+def _has_setting(kind: str) -> bool:
     """Whether this torch is new enough."""
+    setting = KINDS[kind]
     try:
-        return hasattr(matmul, "fp32_precision")
-    except AssertionError:  # which older ones raise for names that they do not know
+        return setting is not None and hasattr(setting[0].matmul, "fp32_precision")
+    except (AttributeError, AssertionError):  # which older ones raise for names that they do not know
         return False
 
 
 @cache
 def _onednn_is_exact() -> bool:
-    if not _has_setting(getattr(torch.backends.mkldnn, "matmul", None)) or not torch.backends.mkldnn.is_available():
+    if not _has_setting("onednn") or not torch.backends.mkldnn.is_available():
         return False
     with _set("onednn"):
         return products_are_float32(torch.bmm)
 
 
-def products_are_float32(bmm: Any) -> bool:
+def products_are_float32(bmm: Callable[[Tensor, Tensor], Tensor]) -> bool:
     """Whether products keep all of float32's 24 bits: asked with whole numbers of 20 bits times ±1, whose sums are exact."""
     draw = np.random.default_rng(0)
     used = 8  # inner places that are not 0: sums of eight such numbers have 23 bits

@@ -31,9 +31,9 @@ class StackedOptimizer:
         self._weight_l1, self._activation_l1 = self._if_any("weight_l1"), self._if_any("activation_l1")
         self._grad_clip = self._if_any("grad_clip")
         parameters = networks.parameters
-        self._gradients = Gradients.added_to(parameters) if plan.plain_sgd else Gradients.fresh(parameters)
+        self._gradients = Gradients(parameters, in_place=plan.plain_sgd)
         self._states: dict[Parameter, dict[str, Tensor]] = {p: {} for p in parameters}
-        self._rule = OPTIMIZERS[plan.spec.optimizer].step
+        self._rule = OPTIMIZERS[plan.spec.optimizer]
 
     def _if_any(self, setting: str) -> Tensor | None:
         return self._per_network(setting) if getattr(self._plan.spec, setting) else None
@@ -42,7 +42,7 @@ class StackedOptimizer:
         values = [getattr(spec, setting) for spec in self._plan.pack.specs]
         return torch.tensor(values, device=self._device, dtype=self._dtype).view(-1, 1, 1)
 
-    def update(self, delta_RCB: Tensor, factor: Any, t: Any) -> None:
+    def update(self, delta_RCB: Tensor, factor: float | Tensor, t: int | Tensor) -> None:
         """Updates every parameter from the last forward pass.
 
         Args:
@@ -53,7 +53,7 @@ class StackedOptimizer:
         lr, share = self._lr * factor, 1 / delta_RCB.shape[2]
         scale = lr * -share if self._plan.plain_sgd else share
         penalty = None if self._activation_l1 is None else self._activation_l1 * scale
-        self._networks.backward(delta_RCB.mul_(scale), self._gradients, penalty_R=penalty)
+        self._networks.backward(delta_RCB.mul_(scale), self._gradients, penalty)
         if self._plan.plain_sgd:
             return
         if self._weight_l1 is not None:
@@ -65,7 +65,11 @@ class StackedOptimizer:
         nesterov = bool(self._plan.spec.nesterov)
         for p, gradient in self._gradients.into.items():
             rate, momentum, decay = (self._shaped(setting, p) for setting in (lr, self._momentum, self._weight_decay))
-            self._rule(p.tensor, gradient, self._states[p], t, rate, momentum, decay, nesterov)
+            if decay is not None and self._rule.shrinks:
+                p.tensor.mul_(1 - rate * decay)
+            elif decay is not None:
+                gradient.addcmul_(p.tensor, decay)
+            self._rule.step(p.tensor, gradient, self._states[p], t, rate, momentum, nesterov)
 
     def _clip(self, largest_R11: Tensor) -> None:
         """Scales each network's gradients so that their common L2 norm is at most its ``grad_clip``."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
-from actbench.engine.evaluation import Evaluation, Evaluator, evaluate_initialisation
+from actbench.engine.evaluation import Evaluation, Evaluator
 from actbench.engine.networks import make_networks
 from actbench.engine.recorded_steps import RECORDING, CudaRecorder, RecordedSteps, Recorder
 from actbench.engine.stacked_optimizer import StackedOptimizer
@@ -25,27 +24,16 @@ from actbench.science.losses import Loss
 
 @dataclass
 class Measurements:
-    """What training a pack gave.
+    """What training a pack gave; arrays are there when it has ended."""
 
-    Attributes:
-        evaluations: initialisation first.
-        finite: [R] whether every training loss and every evaluation was finite (else the network diverged).
-        steps: [R] how many steps had a finite training loss.
-        parameters: [R] how many trained numbers a network has.
-        units: of each hidden layer.
-        seconds: of the whole pack.
-        measuring_seconds: of evaluations.
-        training_seconds: of training steps alone.
-    """
-
-    evaluations: list[Evaluation] = field(default_factory=list)
-    finite: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    steps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    parameters: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    units: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    measuring_seconds: float = 0.0
-    training_seconds: float = 0.0
+    units: list[int]  # of each hidden layer
+    evaluations: list[Evaluation] = field(default_factory=list)  # initialisation first
+    finite: np.ndarray = field(init=False)  # [R] whether all losses and evaluations were finite (else the network diverged)
+    steps: np.ndarray = field(init=False)  # [R] how many steps had a finite training loss
+    parameters: np.ndarray = field(init=False)  # [R] how many trained numbers a network has
+    seconds: float = 0.0  # of the whole pack
+    measuring_seconds: float = 0.0  # of evaluations
+    training_seconds: float = 0.0  # of training steps alone
 
 
 class Trainer:
@@ -69,7 +57,7 @@ class Trainer:
         self.loss = Loss(plan.spec.loss, reconstructs=plan.spec.model == "autoencoder")
         self.optimizer = StackedOptimizer(plan, self.networks, data.dtype, device)
         self.evaluator = Evaluator(plan, data, self.networks, self.loss)
-        self.measurements = Measurements()
+        self.measurements = Measurements([layer.units for layer in plan.sizes.layers])
         self.steps = 0
         self.finite_R = torch.ones(len(plan.pack), dtype=torch.bool, device=device)
         self._finite_steps_R = torch.zeros(len(plan.pack), dtype=torch.int64, device=device)
@@ -89,7 +77,7 @@ class Trainer:
             self._step(index_SB, lr_factor(self.plan.spec.lr_schedule, self.steps, self.plan.steps), self.steps + 1)
         self.steps += 1
 
-    def _step(self, index_SB: Tensor, factor: Any, t: Any) -> None:
+    def _step(self, index_SB: Tensor, factor: float | Tensor, t: int | Tensor) -> None:
         """The t-th step, with the learning rate times ``factor``.
 
         No decision in here depends on a tensor's value, and nothing comes from the CPU but what Python draws for dropout and
@@ -113,10 +101,7 @@ class Trainer:
     def evaluate(self, epoch: float) -> Evaluation:
         """Measures every network, in evaluation mode."""
         started = time.perf_counter()
-        if self.steps == 0:
-            measured, finite_R, self.evaluator.born_dead = evaluate_initialisation(self.plan, self.data, self.networks, self.loss)
-        else:
-            measured, finite_R = self.evaluator.evaluate(epoch, self.steps)
+        measured, finite_R = self.evaluator.evaluate(epoch, self.steps)
         self.finite_R &= finite_R
         self.measurements.evaluations.append(measured)
         self.measurements.measuring_seconds += time.perf_counter() - started
@@ -126,21 +111,13 @@ class Trainer:
         """Notes how every network ended."""
         done = self.measurements
         done.finite, done.steps = self.finite_R.cpu().numpy(), self._finite_steps_R.cpu().numpy()
-        done.parameters = self._parameter_counts()
-        done.units = [layer.units for layer in self.plan.sizes.layers]
-
-    def _parameter_counts(self) -> np.ndarray:
-        seeds, variants = len(self.plan.pack.seeds), len(self.plan.pack.variants)
-        counts = np.zeros((seeds, variants), np.int64)
+        counts = np.zeros((len(self.plan.pack.seeds), len(self.plan.pack.variants)), np.int64)
         for p in self.networks.parameters:
-            if p.variants is None:
-                counts += p.tensor[0].numel()
-            else:
-                counts[:, p.variants] += p.tensor[0, 0].numel()
+            counts[:, p.variants or slice(None)] += p.tensor[0].numel() if p.variants is None else p.tensor[0, 0].numel()
         if self.data.merged is not None:  # each weight of an input that was merged is one of the network's
             merged = len(self.data.merged.fixed) - bool(self.data.merged.length)
             counts += merged * self.plan.sizes.layers[0].pre
-        return counts.reshape(-1)
+        done.parameters = counts.reshape(-1)
 
     def close(self) -> None:
         """Lets go of what was recorded, which refers to the trainer: memory on a GPU is given back now."""

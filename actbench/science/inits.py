@@ -5,7 +5,7 @@ init (uniform distributions take it through Φ), so that differences between ini
 convolution's weights are drawn as [O, I·P], with P the positions of its kernel; fans count positions.
 
 ``he_*``, ``xavier_*`` and ``lecun_*`` use the plain textbook variances for every activation; ``gain_*`` use the
-activation's gain. Shapes: S seeds, O units of the layer, I its inputs.
+activation's gain. Shapes: S matrices (the gates of a unit), O units of the layer, I its inputs.
 """
 
 from __future__ import annotations
@@ -41,26 +41,14 @@ class Fans:
 
 @dataclass(frozen=True)
 class Init:
-    """One initialisation.
+    """One initialisation."""
 
-    Attributes:
-        formula: the distribution of a weight.
-        source: who proposed it.
-        weights: ``(noise_SOI, fans, gain) -> weights_SOI``.
-        wants_gain: whether it uses the activation's gain (otherwise ``gain`` is 1).
-        adjust: ``(weights_SOI, more_noise_SO3) -> (weights_SOI, biases_SO)`` for hidden layers, if the init sets biases;
-            the constant ``bias`` is added to them.
-    """
-
-    formula: str
-    source: str
-    weights: Callable[[Tensor, Fans, float], Tensor]
-    wants_gain: bool = False
+    formula: str  # the distribution of a weight
+    source: str  # who proposed it
+    weights: Callable[[Tensor, Fans, float], Tensor]  # (noise_SOI, fans, gain) -> weights_SOI
+    wants_gain: bool = False  # whether it uses the activation's gain (otherwise ``gain`` is 1)
+    # (weights_OI, more_noise_O3) -> (weights_OI, biases_O) of hidden layers, if the init sets biases, to which ``bias`` is added
     adjust: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-
-
-def _normal(noise: Tensor, std: float) -> Tensor:
-    return noise * std
 
 
 def _uniform(noise: Tensor, bound: float) -> Tensor:
@@ -77,7 +65,7 @@ def _orthogonal(noise: Tensor, gain: float) -> Tensor:
 
 def _identity(noise: Tensor, fans: Fans, gain: float) -> Tensor:
     if fans.inputs != fans.outputs:
-        return _normal(noise, fans.fan_in**-0.5)
+        return noise * fans.fan_in**-0.5
     return _at_centre(torch.eye(fans.inputs, dtype=noise.dtype).expand(len(noise), -1, -1), fans)
 
 
@@ -95,49 +83,44 @@ def _at_centre(matrix_SOI: Tensor, fans: Fans) -> Tensor:
 RAI_STD = 0.6007
 
 
-def _asymmetric(w_SOI: Tensor, more_SO3: Tensor) -> tuple[Tensor, Tensor]:
+def _asymmetric(w_OI: Tensor, more_O3: Tensor) -> tuple[Tensor, Tensor]:
     """Replaces one random entry of each unit's weights and bias, N(0, 0.6007²/fan_in), by a draw of Beta(2, 1) on [0, 1]."""
-    inputs = w_SOI.shape[-1]
-    bias_SO1 = more_SO3[..., :1] * RAI_STD * inputs**-0.5
-    chosen_SO1 = (torch.special.ndtr(more_SO3[..., 1:2]) * (inputs + 1)).long().clamp_max(inputs)
-    beta_SO1 = torch.special.ndtr(more_SO3[..., 2:]).sqrt()  # by inversion: P(X ≤ x) = x²
-    both = torch.cat([w_SOI, bias_SO1], -1).scatter(-1, chosen_SO1, beta_SO1)
-    return both[..., :-1], both[..., -1]
+    inputs = w_OI.shape[1]
+    bias_O1 = more_O3[:, :1] * RAI_STD * inputs**-0.5
+    chosen_O1 = (torch.special.ndtr(more_O3[:, 1:2]) * (inputs + 1)).long().clamp_max(inputs)
+    beta_O1 = torch.special.ndtr(more_O3[:, 2:]).sqrt()  # by inversion: P(X ≤ x) = x²
+    both = torch.cat([w_OI, bias_O1], 1).scatter(1, chosen_O1, beta_O1)
+    return both[:, :-1], both[:, -1]
 
 
 INITS: dict[str, Init] = {
-    "he_normal": Init("N(0, 2/fan_in)", "He et al. 2015", lambda n, f, g: _normal(n, (2 / f.fan_in) ** 0.5)),
+    "he_normal": Init("N(0, 2/fan_in)", "He et al. 2015", lambda n, f, g: n * (2 / f.fan_in) ** 0.5),
     "he_uniform": Init("U(±√(6/fan_in))", "He et al. 2015", lambda n, f, g: _uniform(n, (6 / f.fan_in) ** 0.5)),
-    "xavier_normal": Init(
-        "N(0, 2/(fan_in + fan_out))", "Glorot & Bengio 2010", lambda n, f, g: _normal(n, (2 / f.both) ** 0.5)
-    ),
+    "xavier_normal": Init("N(0, 2/(fan_in + fan_out))", "Glorot & Bengio 2010", lambda n, f, g: n * (2 / f.both) ** 0.5),
     "xavier_uniform": Init(
         "U(±√(6/(fan_in + fan_out)))", "Glorot & Bengio 2010", lambda n, f, g: _uniform(n, (6 / f.both) ** 0.5)
     ),
-    "lecun_normal": Init("N(0, 1/fan_in)", "LeCun et al. 1998", lambda n, f, g: _normal(n, f.fan_in ** -0.5)),
+    "lecun_normal": Init("N(0, 1/fan_in)", "LeCun et al. 1998", lambda n, f, g: n * f.fan_in**-0.5),
     "lecun_uniform": Init("U(±√(3/fan_in))", "LeCun et al. 1998", lambda n, f, g: _uniform(n, (3 / f.fan_in) ** 0.5)),
     "uniform_fan_in": Init(
-        "U(±1/√fan_in)", "the old rule that Glorot & Bengio 2010 measure against",
-        lambda n, f, g: _uniform(n, f.fan_in ** -0.5),
+        "U(±1/√fan_in)", "the old rule that Glorot & Bengio 2010 measure against", lambda n, f, g: _uniform(n, f.fan_in**-0.5)
     ),
     "torch_default": Init(
         "U(±1/√fan_in), the weights of torch.nn.Linear (biases start at `bias`, as everywhere here)", "PyTorch",
-        lambda n, f, g: _uniform(n, f.fan_in ** -0.5),
+        lambda n, f, g: _uniform(n, f.fan_in**-0.5),
     ),
     "gain_normal": Init(
         "N(0, gain²/fan_in), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",
-        lambda n, f, g: _normal(n, g * f.fan_in ** -0.5), wants_gain=True,
+        lambda n, f, g: n * (g * f.fan_in**-0.5), wants_gain=True,
     ),
     "gain_uniform": Init(
         "U(±gain·√(3/fan_in)), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",
         lambda n, f, g: _uniform(n, g * (3 / f.fan_in) ** 0.5), wants_gain=True,
     ),
-    "orthogonal": Init("a uniform orthogonal matrix, which keeps norms", "Saxe et al. 2014",
-                       lambda n, f, g: _orthogonal(n, 1)),
+    "orthogonal": Init("a uniform orthogonal matrix, which keeps norms", "Saxe et al. 2014", lambda n, f, g: _orthogonal(n, 1)),
     "gain_orthogonal": Init(
         "gain × a uniform orthogonal matrix, gain = 1/√E[φ(ξ)²] of the activation", "Saxe et al. 2014",
-        lambda n, f, g: _orthogonal(n, g),
-        wants_gain=True,
+        lambda n, f, g: _orthogonal(n, g), wants_gain=True,
     ),
     "delta_orthogonal": Init(
         "gain × a uniform orthogonal matrix at the centre of a kernel, 0 elsewhere; without a kernel, as gain_orthogonal",
@@ -145,11 +128,12 @@ INITS: dict[str, Init] = {
     ),
     "asymmetric": Init(
         "random asymmetric initialisation: N(0, 0.6007²/fan_in), but one random weight or bias of a hidden unit is Beta(2, 1)",
-        "Lu et al. 2019", lambda n, f, g: _normal(n, RAI_STD * f.fan_in**-0.5), adjust=_asymmetric,
+        "Lu et al. 2019", lambda n, f, g: n * (RAI_STD * f.fan_in**-0.5), adjust=_asymmetric,
     ),
-    "identity": Init("the identity (at the centre of a kernel) where a layer is square, else lecun_normal", "Le et al. 2015",
-                     _identity),
-    "normal": Init("N(0, 0.01²), for every fan", "Krizhevsky et al. 2012", lambda n, f, g: _normal(n, 0.01)),
+    "identity": Init(
+        "the identity (at the centre of a kernel) where a layer is square, else lecun_normal", "Le et al. 2015", _identity
+    ),
+    "normal": Init("N(0, 0.01²), for every fan", "Krizhevsky et al. 2012", lambda n, f, g: n * 0.01),
     "zeros": Init("0: every unit of a layer stays the same", "the symmetry that random weights break",
                   lambda n, f, g: torch.zeros_like(n)),
 }  # fmt: skip

@@ -5,7 +5,7 @@ Shapes: R networks, U units of a layer, B values of a unit in a chunk (examples 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actbench.base.lazy import torch
 
@@ -24,12 +24,9 @@ class Moments:
     """
 
     def __init__(self, *, centre: bool = True) -> None:
-        self.count = 0
-        self.total_R: Any = 0.0
-        self.square_R: Any = 0.0  # of the centred values
-        self.centred = centre
-        self.centre_R: Any = 0.0
-        self.scale_R: Any = None  # None: not scaled
+        self.count, self.centred = 0, centre
+        self.total_R = self.centre_R = self.square_R = torch.zeros(())  # squares are of the centred values
+        self.scale_R: Tensor | None = None
 
     def add(self, x_RUB: Tensor, scratch: Tensor) -> None:
         """Adds a chunk."""
@@ -79,7 +76,7 @@ def _square_sums(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) 
 
 def l2_norms(tensors: list[Tensor]) -> Tensor:
     """The L2 norm over all of each network's tensors [R, …], [R] in float64, without overflow or underflow."""
-    squares: Any = 0.0
+    squares_R = torch.zeros(())
     for tensor in tensors:
         w_ROI = tensor.reshape(*tensor.shape[:2], -1)
         square_R = _square_sums(w_ROI, None, None)
@@ -87,8 +84,8 @@ def l2_norms(tensors: list[Tensor]) -> Tensor:
             scratch = torch.empty_like(w_ROI)
             size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
             square_R = _square_sums(w_ROI, _scale_if_needed(size_R), scratch)
-        squares = squares + square_R
-    return torch.as_tensor(squares).sqrt()
+        squares_R = squares_R + square_R
+    return squares_R.sqrt()
 
 
 class LayerStats:
@@ -100,53 +97,43 @@ class LayerStats:
         zeros_RU, near_RU: values with h exactly 0; with h within 1e-3 of an asymptote.
         abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
         h, z, delta: their moments over units, examples and positions.
+        asymptotes_R2: low and high ones, NaN where there is no bound; None if no network has any.
         born_dead_RU: which units were dead at epoch 0 (None at epoch 0 itself).
         grad_norm_R, update_norm_R, weight_norm_R: L2 norms of ∂(mean loss)/∂W, of the last update of W (NaN before
             any), of W.
     """
 
-    zeros_RU: Tensor
-    near_RU: Tensor
-    abs_h_RU: Tensor
-    abs_delta_RU: Tensor
     grad_norm_R: Tensor
     update_norm_R: Tensor
     weight_norm_R: Tensor
 
     def __init__(self, asymptotes_R2: Tensor | None = None, born_dead_RU: Tensor | None = None) -> None:
+        self.asymptotes_R2, self.born_dead_RU = asymptotes_R2, born_dead_RU
         self.examples = self.with_delta = 0
+        self.zeros_RU = self.near_RU = self.abs_h_RU = self.abs_delta_RU = torch.zeros((), dtype=torch.int64)
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
-        self.born_dead_RU = born_dead_RU
-        self.middle_R: Any = None
-        self.reach_R: Any = None
-        if asymptotes_R2 is not None:
-            self.middle_R = asymptotes_R2.mean(1).view(-1, 1, 1)
-            self.reach_R = ((asymptotes_R2[:, 1] - asymptotes_R2[:, 0]) / 2 - ASYMPTOTE_MARGIN).view(-1, 1, 1)
 
     def observe(self, z_RUB: Tensor, h_RUB: Tensor) -> None:
         """Adds the outputs of a chunk of examples."""
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
         self.h.add(h_RUB, scratch)
-        self._add("abs_h_RU", _abs_sums(h_RUB, scratch))
-        self._add("zeros_RU", torch.eq(h_RUB, 0, out=scratch).sum(-1))
-        if self.middle_R is not None:
-            torch.sub(h_RUB, self.middle_R.to(h_RUB.dtype), out=scratch).abs_()
-            self._add("near_RU", torch.ge(scratch, self.reach_R.to(h_RUB.dtype), out=scratch).sum(-1))
+        self.abs_h_RU = self.abs_h_RU + _abs_sums(h_RUB, scratch)
+        self.zeros_RU = self.zeros_RU + torch.eq(h_RUB, 0, out=scratch).sum(-1)
+        if self.asymptotes_R2 is not None:
+            low_R, high_R = self.asymptotes_R2.unbind(1)
+            middle_R, reach_R = (low_R + high_R) / 2, (high_R - low_R) / 2 - ASYMPTOTE_MARGIN
+            torch.sub(h_RUB, middle_R.to(h_RUB.dtype).view(-1, 1, 1), out=scratch).abs_()
+            near = torch.ge(scratch, reach_R.to(h_RUB.dtype).view(-1, 1, 1), out=scratch)
+            self.near_RU = self.near_RU + near.sum(-1)
         self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
 
     def observe_delta(self, delta_RUB: Tensor, examples: int) -> None:
         """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""
         self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
-        self._add("abs_delta_RU", _abs_sums(delta_RUB, scratch))
+        self.abs_delta_RU = self.abs_delta_RU + _abs_sums(delta_RUB, scratch)
         self.delta.add(delta_RUB, scratch)
-
-    def _add(self, name: str, value: Tensor) -> None:
-        if (so_far := getattr(self, name, None)) is None:
-            setattr(self, name, value)
-        else:
-            so_far.add_(value)
 
     @property
     def units(self) -> int:

@@ -22,34 +22,26 @@ class Loss:
     def delta(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> Tensor:
         """∂loss_i/∂output, [R, C, B]."""
         if self.kind == "cross_entropy":
-            delta = torch.softmax(out_RCB, 1)
-            _subtract_labels(delta, y_GB)
-            return delta
-        delta = out_RCB.clone()
-        self._subtract_target(delta, x_GBI, y_GB)
-        return delta.mul_(2 / out_RCB.shape[1])
+            return _minus_labels(torch.softmax(out_RCB, 1), y_GB)
+        return self._error(out_RCB, x_GBI, y_GB).mul_(2 / out_RCB.shape[1])
 
-    def measure(self, out_RCB: Tensor, x_1BI: Tensor, y_1B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(sum of losses [R] in float64, number of correct answers [R] (NaN if nothing is classified), δ)."""
+    def measure(self, out_RCB: Tensor, x_1BI: Tensor, y_1B: Tensor) -> tuple[Tensor, Tensor]:
+        """(sum of losses [R] in float64, number of correct answers [R] (NaN if nothing is classified))."""
         if self.kind == "cross_entropy":
             log_p = torch.log_softmax(out_RCB, 1)
             index = y_1B.view(1, 1, -1).expand(len(log_p), 1, -1)
             loss = -log_p.gather(1, index).sum((1, 2), dtype=torch.float64)
-            # not exp(log p), which rounds the last few values of a tensor differently from the rest
-            right, delta = _count_right(out_RCB, y_1B[0]), torch.softmax(out_RCB, 1)
-            _subtract_labels(delta, y_1B)
-            return loss, right, delta
-        delta = out_RCB.clone()
-        self._subtract_target(delta, x_1BI, y_1B)
-        loss = delta.square().sum(1).sum(1, dtype=torch.float64) / out_RCB.shape[1]
-        right = torch.full_like(loss, torch.nan) if self.reconstructs else _count_right(out_RCB, y_1B[0])
-        return loss, right, delta.mul_(2 / out_RCB.shape[1])
-
-    def _subtract_target(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> None:
-        if self.reconstructs:
-            out_RCB.view(len(x_GBI), -1, *out_RCB.shape[1:]).sub_(x_GBI.transpose(1, 2).unsqueeze(1))
         else:
-            _subtract_labels(out_RCB, y_GB)
+            squares = self._error(out_RCB, x_1BI, y_1B).square_()
+            loss = squares.sum(1).sum(1, dtype=torch.float64) / out_RCB.shape[1]
+        return loss, torch.full_like(loss, torch.nan) if self.reconstructs else _count_right(out_RCB, y_1B[0])
+
+    def _error(self, out_RCB: Tensor, x_GBI: Tensor, y_GB: Tensor) -> Tensor:
+        error = out_RCB.clone()
+        if not self.reconstructs:
+            return _minus_labels(error, y_GB)
+        error.view(len(x_GBI), -1, *error.shape[1:]).sub_(x_GBI.transpose(1, 2).unsqueeze(1))
+        return error
 
 
 def _count_right(logits_RCB: Tensor, y_B: Tensor) -> Tensor:
@@ -62,9 +54,10 @@ def _count_right(logits_RCB: Tensor, y_B: Tensor) -> Tensor:
     return (first_RB == classes - y_B).sum(1)
 
 
-def _subtract_labels(p_RCB: Tensor, y_GB: Tensor) -> None:
-    """p minus the one-hot labels, in place."""
+def _minus_labels(p_RCB: Tensor, y_GB: Tensor) -> Tensor:
+    """p minus the one-hot labels, in the memory of p."""
     groups, batch = y_GB.shape
-    one_hot_G1CB = torch.zeros(groups, 1, p_RCB.shape[1], batch, dtype=p_RCB.dtype, device=p_RCB.device)
+    one_hot_G1CB = p_RCB.new_zeros(groups, 1, p_RCB.shape[1], batch)
     one_hot_G1CB.scatter_(2, y_GB.view(groups, 1, 1, batch), 1)
     p_RCB.view(groups, -1, *p_RCB.shape[1:]).sub_(one_hot_G1CB)
+    return p_RCB

@@ -21,20 +21,15 @@ RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-8
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One update rule.
-
-    Attributes:
-        formula: the rule.
-        source: who proposed it.
-        step: ``(p, g, state, t, lr, momentum, weight_decay, nesterov)``: updates the parameter p in place from its
-            gradient g (which it may overwrite); state is this parameter's dict, t counts steps from 1.
-        settings: its settings (fields of RunSpec) and their defaults.
-    """
+    """One update rule."""
 
     formula: str
-    source: str
+    source: str  # who proposed it
+    # (p, g, state, t, lr, momentum, nesterov): updates the parameter p in place from its gradient g, which it may overwrite;
+    # state is this parameter's dict, t counts steps from 1
     step: Callable[..., None]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, float]  # fields of RunSpec and their defaults
+    shrinks: bool = False  # whether weight decay makes p itself smaller, by the learning rate times it, and is not part of g
 
 
 def _state(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
@@ -43,15 +38,7 @@ def _state(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
     return state[name]
 
 
-def _decay_gradient(p: Tensor, g: Tensor, weight_decay: Tensor | None) -> None:
-    if weight_decay is not None:
-        g.addcmul_(p, weight_decay)
-
-
-def _sgd(
-    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
-) -> None:
-    _decay_gradient(p, g, weight_decay)
+def _sgd(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, nesterov: bool) -> None:
     if momentum is not None:
         buffer = _state(state, "momentum", p)
         buffer.mul_(momentum).add_(g)
@@ -59,22 +46,7 @@ def _sgd(
     p.addcmul_(g, lr, value=-1)
 
 
-def _adam(
-    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
-) -> None:
-    _decay_gradient(p, g, weight_decay)
-    _adam_update(p, g, state, t, lr)
-
-
-def _adamw(
-    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
-) -> None:
-    if weight_decay is not None:
-        p.mul_(1 - lr * weight_decay)
-    _adam_update(p, g, state, t, lr)
-
-
-def _adam_update(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor) -> None:
+def _adam(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: None, nesterov: bool) -> None:
     beta1, beta2 = ADAM_BETAS
     mean, square = _state(state, "mean", p), _state(state, "square", p)
     mean.lerp_(g, 1 - beta1)
@@ -83,10 +55,7 @@ def _adam_update(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor) -> None:
     p.addcmul_(torch.div(mean, denominator, out=g), lr / (1 - beta1**t), value=-1)
 
 
-def _rmsprop(
-    p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, weight_decay: Tensor | None, nesterov: bool
-) -> None:
-    _decay_gradient(p, g, weight_decay)
+def _rmsprop(p: Tensor, g: Tensor, state: dict, t: int, lr: Tensor, momentum: Tensor | None, nesterov: bool) -> None:
     square = _state(state, "square", p)
     square.mul_(RMSPROP_ALPHA).addcmul_(g, g, value=1 - RMSPROP_ALPHA)
     g.div_(square.sqrt().add_(RMSPROP_EPS))
@@ -100,11 +69,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "v ← momentum·v + g; w ← w − lr·v (nesterov: w ← w − lr·(g + momentum·v))",
         "torch.optim.SGD; Sutskever et al. 2013", _sgd, {"momentum": 0.0, "nesterov": False},
     ),
-    "adam": Optimizer(
-        "w ← w − lr·m̂/(√v̂ + 1e-8), betas (0.9, 0.999)", "torch.optim.Adam; Kingma & Ba 2015", _adam, {},
-    ),
+    "adam": Optimizer("w ← w − lr·m̂/(√v̂ + 1e-8), betas (0.9, 0.999)", "torch.optim.Adam; Kingma & Ba 2015", _adam, {}),
     "adamw": Optimizer(
-        "adam with w ← (1 − lr·weight_decay)·w first", "torch.optim.AdamW; Loshchilov & Hutter 2019", _adamw, {},
+        "adam with w ← (1 − lr·weight_decay)·w first", "torch.optim.AdamW; Loshchilov & Hutter 2019", _adam, {}, shrinks=True
     ),
     "rmsprop": Optimizer(
         "s ← 0.99·s + 0.01·g²; v ← momentum·v + g/(√s + 1e-8); w ← w − lr·v",
@@ -115,7 +82,4 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 def settings_of(name: str, momentum: float | None) -> Mapping[str, Any]:
     """The settings of an optimizer and their defaults; nesterov only with momentum."""
-    settings = dict(OPTIMIZERS[name].settings)
-    if not momentum:
-        settings.pop("nesterov", None)
-    return settings
+    return {key: default for key, default in OPTIMIZERS[name].settings.items() if key != "nesterov" or momentum}

@@ -10,6 +10,7 @@ Shapes: R networks; what follows is one network's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -20,81 +21,68 @@ from torch import Tensor
 VALUES = 64  # a network's values begin at a multiple of so many: more than any processor computes at a time
 
 
+@functools.cache
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    step = -(-prod(shape[1:]) // VALUES) * VALUES
+    return (step, *(prod(shape[place + 1 :]) for place in range(1, len(shape))))
+
+
 def new_aligned(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An empty tensor [R, …] of like's type and device."""
-    return in_memory(like.new_empty(memory_size(shape)), shape)
-
-
-def memory_size(shape: tuple[int, ...]) -> int:
-    """How many values of memory an aligned tensor takes."""
-    return shape[0] * _step(shape)
-
-
-def in_memory(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor [R, …] in memory of ``memory_size(shape)`` values."""
-    strides = [prod(shape[place + 1 :]) for place in range(1, len(shape))]
-    return flat.as_strided(shape, (_step(shape), *strides))
-
-
-def _step(shape: tuple[int, ...]) -> int:
-    return -(-prod(shape[1:]) // VALUES) * VALUES
-
-
-def is_aligned(t: Tensor) -> bool:
-    """Whether the networks of a tensor [R, …] begin on whole vectors, each dense in itself."""
-    return t.stride(0) == _step(t.shape) and t[0].is_contiguous()
+    strides = _strides(shape)
+    return like.new_empty(shape[0] * strides[0]).as_strided(shape, strides)
 
 
 def aligned(t: Tensor) -> Tensor:
-    """The tensor itself, or a copy that is aligned."""
-    if is_aligned(t) or t.device.type != "cpu":
+    """The tensor itself, or a copy whose networks begin on whole vectors, each dense in itself."""
+    if t.stride() == _strides(t.shape) or t.device.type != "cpu":
         return t
-    return new_aligned(t, tuple(t.shape)).copy_(t)
+    return new_aligned(t, t.shape).copy_(t)
 
 
 def elementwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``function`` of aligned tensors [R, …] of one shape, value by value; the gaps are computed, too.
+    """``function`` of tensors of one shape and memory order, value by value.
+
+    Of aligned ones the gaps are computed, too. Of dense ones, in whose order the values of networks may be interleaved, the last
+    values are computed again, as a part of a whole number of vectors.
 
     Args:
         function: may write into its tensors' memory.
         tensors: what it reads.
     """
-    first = tensors[0]
-    if first.device.type != "cpu" or not prod(first.shape[1:]) % VALUES:
+    first, expected = tensors[0], _strides(tensors[0].shape)
+    is_aligned = first.stride() == expected
+    size = first.shape[0] * expected[0] if is_aligned else first.numel()
+    if first.device.type != "cpu" or (is_aligned and size == first.numel()):
         return function(*tensors)
-    size = (memory_size(tuple(first.shape)),)
-    return in_memory(function(*(t.as_strided(size, (1,)) for t in tensors)), tuple(first.shape))
-
-
-def elementwise_dense(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """The same of dense tensors of one memory order, whatever it is, in which the values of networks may be interleaved.
-
-    The last values are computed again, as a part of a whole number of vectors.
-    """
-    if tensors[0].device.type != "cpu":
-        return function(*tensors)
-    flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]  # as libraries may choose their code by the memory order
-    rest = tensors[0].numel() % VALUES
+    flat = [t.as_strided((size,), (1,)) for t in tensors]  # as libraries may choose their code by the memory order
+    rest = size % VALUES
     last = [torch.cat([t[-rest:], t.new_zeros(VALUES - rest)]) for t in flat if rest]  # before the function writes into them
     out = function(*flat)
     if rest:
         out[-rest:] = function(*last)[:rest]
-    return out.as_strided(tensors[0].shape, tensors[0].stride())
+    return out.as_strided(first.shape, first.stride())
 
 
 def is_dense(t: Tensor) -> bool:
-    """Whether a tensor's values fill its memory, without gaps or repetition."""
-    expected = 1
-    for size, stride in sorted(zip(t.shape, t.stride(), strict=True), key=lambda pair: pair[1]):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
-    return True
+    """Whether a tensor's values fill its memory, without gaps or repetition: a new tensor then keeps its strides."""
+    return torch.empty_like(t, device="meta").stride() == t.stride()
+
+
+def multiply(a_RMK: Tensor, b_RKN: Tensor, into_RMN: Tensor, *, add: bool = False, shared: bool = False) -> None:
+    """Puts (or adds) a @ b into memory that is there; ``shared``: b is [G, K, N], read by the R/G networks of each group."""
+    if shared:  # group by group, even if each is one network: torch chooses its library by the size of a stack
+        for a, b, into in zip(a_RMK.chunk(len(b_RKN)), b_RKN.split(1), into_RMN.chunk(len(b_RKN)), strict=True):
+            multiply(a, b.expand(len(a), -1, -1), into, add=add)
+    elif add:
+        into_RMN.baddbmm_(a_RMK, b_RKN)
+    else:
+        torch.bmm(a_RMK, b_RKN, out=into_RMN)
 
 
 def product(a_RMK: Tensor, b_RKN: Tensor, plus: Tensor | None = None) -> Tensor:
     """a @ b (+ plus), [R, M, N], for autograd."""
-    rows, inner, columns = a_RMK.shape[1], a_RMK.shape[2], b_RKN.shape[2]
+    (_, rows, inner), columns = a_RMK.shape, b_RKN.shape[2]
     if a_RMK.device.type != "cpu" or not (rows * inner % VALUES or inner * columns % VALUES or rows * columns % VALUES):
         return torch.bmm(a_RMK, b_RKN) if plus is None else torch.baddbmm(plus, a_RMK, b_RKN)
     found = _AlignedProduct.apply(a_RMK, b_RKN)
@@ -111,11 +99,11 @@ class _AlignedProduct(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
         d = aligned(d)
-        return _bmm(d, aligned(b).transpose(1, 2)), _bmm(aligned(a).transpose(1, 2), d)
+        return _bmm(d, aligned(b).mT), _bmm(aligned(a).mT, d)
 
 
 def _bmm(a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(a, b, out=new_aligned(a, (a.shape[0], a.shape[1], b.shape[2])))
+    return torch.bmm(a, b, out=new_aligned(a, (len(a), a.shape[1], b.shape[2])))
 
 
 class Buffers:
@@ -131,12 +119,10 @@ class Buffers:
 
     def get(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """A tensor of this shape, with what was last written into it."""
-        found = self._views.get((name, shape))
-        if found is not None:
-            return found
-        size, kept = memory_size(shape), self._scratch.get(name)
-        if kept is None or kept.numel() < size:
-            kept = self._scratch[name] = like.new_empty(size)
-            self._views = {key: view for key, view in self._views.items() if key[0] != name}
-        view = self._views[name, shape] = in_memory(kept[:size], shape)
-        return view
+        if (name, shape) not in self._views:
+            strides, kept = _strides(shape), self._scratch.get(name)
+            if kept is None or kept.numel() < shape[0] * strides[0]:
+                kept = self._scratch[name] = like.new_empty(shape[0] * strides[0])
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            self._views[name, shape] = kept.as_strided(shape, strides)
+        return self._views[name, shape]

@@ -11,50 +11,52 @@ from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks.layer_activation import LayerActivation
-from actbench.engine.networks.protocol import Gradients, Networks, Observer, Parameter
-from actbench.engine.networks.regularise import Dropout, penalty_gradient
+from actbench.engine.networks.protocol import Gradients, Networks, Parameter
+from actbench.engine.networks.regularise import penalty_gradient
 from actbench.plan.pack_plan import PackPlan
+from actbench.science.layer_stats import LayerStats
 
 
 class AutogradNetworks(Networks):
-    """Subclasses make their parameters and write ``_run``.
+    """Subclasses make the parameters of their hidden layers, then those of ``_make_output``, and write ``_run``.
 
     Attributes:
+        leaves: what the forward pass reads of each parameter.
         activations: one per hidden layer; none of models with a nonlinearity of their own.
         z, h: per hidden layer, the tensors of pre-activations and of outputs that the last forward made: one, or one per
             time step.
     """
 
     def __init__(self, plan: PackPlan, data: DeviceData) -> None:
-        super().__init__(plan)
-        self.seeds = len(plan.pack.seeds)
-        self.dropout = Dropout(plan.pack, data.device, data.dtype) if plan.spec.dropout else None
+        super().__init__(plan, data)
+        self.leaves: list[Tensor] = []
         self.activations: list[LayerActivation] = []
-        self.z: list[list[Tensor]] = []
-        self.h: list[list[Tensor]] = []
 
-    def own(self, tensor: Tensor, role: str, layer: int, variants: slice | None = None) -> Parameter:
-        """See ``Networks``; autograd follows it."""
-        return super().own(tensor.requires_grad_(), role, layer, variants)
-
-    def _make_activations(self, data: DeviceData) -> None:
-        for place, layer in enumerate(self.plan.sizes.layers):
+    def _make_output(self, weights: Tensor, biases: Tensor, data: DeviceData) -> None:
+        """The output layer; then what activations of hidden layers train."""
+        self.last = self.own(weights, "weight", self.depth).tensor
+        self.last_bias = self.own(biases, "bias", self.depth).tensor
+        for place, layer in enumerate(self.plan.sizes.layers if self.plan.spec.model != "lstm" else ()):
             activation = LayerActivation(self.plan.pack, place, layer.pre, data.device, data.dtype)
             for part, p in activation.slopes:
                 self.own(p, "slope", place, part)
             self.activations.append(activation)
 
-    def forward(
-        self, x_GBI: Tensor, *, step: int | None = None, observer: Observer | None = None, backward: bool = True
-    ) -> Tensor:
+    def own(self, tensor: Tensor, role: str, layer: int, variants: slice | None = None, shape: tuple = ()) -> Parameter:
+        """See ``Networks``. Autograd follows the tensor, or a view of it in a shape that spares the forward pass a copy."""
+        self.leaves.append((tensor.detach().view(shape) if shape else tensor).requires_grad_())
+        return super().own(tensor, role, layer, variants)
+
+    def forward(self, x_GBI: Tensor, step: int | None = None, stats: list[LayerStats] | None = None) -> Tensor:
         """See ``Networks``."""
-        self.z, self.h = [], []
-        with torch.set_grad_enabled(backward):
+        self.z: list[list[Tensor]] = []
+        self.h: list[list[Tensor]] = []
+        self._stats = stats
+        with torch.set_grad_enabled(step is not None or stats is not None):
             self._out = self._run(x_GBI, step)
-        if observer is not None:
-            for layer in range(self.depth):
-                z, h = (self._by_unit([t.detach() for t in tensors[layer]]) for tensors in (self.z, self.h))
-                observer.forward(layer, z, h)
+        if stats is not None:
+            for of_layer, z, h in zip(stats, self.z, self.h, strict=True):
+                of_layer.observe(*(self._by_unit([t.detach() for t in tensors]) for tensors in (z, h)))
         return self._out.detach()
 
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
@@ -65,30 +67,19 @@ class AutogradNetworks(Networks):
         """One layer's tensors as [R, U, N]."""
         raise NotImplementedError
 
-    def _leaf(self, p: Parameter) -> Tensor:
-        """What the forward pass reads: the parameter's tensor, or a view of it that is a leaf itself."""
-        return p.tensor
-
-    def backward(
-        self, delta_RCB: Tensor, gradients: Gradients, *, penalty_R: Tensor | None = None, observer: Observer | None = None
-    ) -> None:
+    def backward(self, delta_RCB: Tensor, gradients: Gradients, penalty_R: Tensor | None = None) -> None:
         """See ``Networks``."""
-        leaves = [self._leaf(p) for p in self.parameters]
-        watched = [t for tensors in self.z for t in tensors] if observer is not None else []
+        watched = [t for tensors in self.z for t in tensors] if self._stats is not None else []
         outputs, given = [self._out], [delta_RCB]
         if penalty_R is not None:
-            for h in (t for tensors in self.h for t in tensors):
-                outputs.append(h)
-                given.append(self._penalty(h.detach(), penalty_R))
-        found = torch.autograd.grad(outputs, [*leaves, *watched], given, allow_unused=True, materialize_grads=True)
+            outputs += [h for tensors in self.h for h in tensors]
+            given += [self._penalty(h.detach(), penalty_R) for h in outputs[1:]]
+        found = list(torch.autograd.grad(outputs, [*self.leaves, *watched], given, allow_unused=True, materialize_grads=True))
         for p, gradient in zip(self.parameters, found, strict=False):
             gradients.keep(p, gradient)
-        if observer is not None:
-            rest = list(found[len(leaves) :])
-            for layer in reversed(range(self.depth)):
-                count = len(self.z[layer])
-                rest, mine = rest[:-count], rest[-count:]
-                observer.backward(layer, self._by_unit(mine), delta_RCB.shape[2])
+        for of_layer, tensors in zip(reversed(self._stats or []), reversed(self.z), strict=False):
+            mine = [found.pop() for _ in tensors][::-1]
+            of_layer.observe_delta(self._by_unit(mine), delta_RCB.shape[2])
 
     def _penalty(self, h: Tensor, strength_R: Tensor) -> Tensor:
         return penalty_gradient(h, strength_R)

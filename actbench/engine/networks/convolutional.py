@@ -18,7 +18,6 @@ from torch import Tensor
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks.aligned import product
 from actbench.engine.networks.by_autograd import AutogradNetworks
-from actbench.engine.networks.protocol import Parameter
 from actbench.engine.networks.regularise import Norm
 from actbench.engine.networks.weights import WeightMaker
 from actbench.plan.architecture import KERNEL
@@ -34,35 +33,24 @@ class StackedConvolutions(AutogradNetworks):
 
     def __init__(self, plan: PackPlan, data: DeviceData) -> None:
         super().__init__(plan, data)
-        pack, sizes = plan.pack, plan.sizes
+        spec, sizes = plan.spec, plan.sizes
         self.image, self.on_gpu = data.shape.image, data.device.startswith("cuda")
-        maker = WeightMaker(pack, data.device, data.dtype)
+        maker = WeightMaker(plan.pack, data.device, data.dtype)
+        self.kernels: list[Tensor] = []
+        self.shifts: list[Tensor] = []
         self.norms: list[Norm] = []
-        # leaves in the shapes that convolutions read: else autograd would copy gradients from shape to shape
-        self._kernels: list[Tensor] = []
-        self._shifts: list[Tensor] = []
-        self._leaves: dict[Parameter, Tensor] = {}
         for place, layer in enumerate(sizes.layers):
-            drawn, shift = maker.hidden(Fans(layer.inputs, layer.pre, layer.kernel))
-            w, b = self.own(drawn, "weight", place), self.own(shift, "bias", place)
-            self._leaves[w] = drawn.detach().view(-1, layer.inputs, KERNEL, KERNEL).requires_grad_()
-            self._leaves[b] = shift.detach().view(-1).requires_grad_()
-            self._kernels.append(self._leaves[w])
-            self._shifts.append(self._leaves[b])
-            if plan.spec.norm != "none":
-                self.norms.append(Norm(plan.spec.norm, len(pack), layer.pre, data.device, data.dtype))
+            w, b = maker.draw(Fans(layer.inputs, layer.pre, layer.kernel))
+            self.own(w, "weight", place, shape=(-1, layer.inputs, KERNEL, KERNEL))
+            self.own(b, "bias", place, shape=(-1,))
+            self.kernels.append(self.leaves[-2])
+            self.shifts.append(self.leaves[-1])
+            if spec.norm != "none":
+                self.norms.append(Norm(spec.norm, self.networks, layer.pre, data.device, data.dtype))
                 self.own(self.norms[-1].scale, "scale", place)
-        self.last = self.own(maker.draw(Fans(sizes.last_inputs, sizes.outputs)), "weight", self.depth).tensor
-        self.last_bias = self.own(self.last.new_zeros(len(pack), sizes.outputs, 1), "bias", self.depth).tensor
-        self._make_activations(data)
-        self._starting = False
-        if plan.spec.norm == "batch":  # running statistics begin as those of the probe set's first batch
-            self._starting = True
-            self.forward(data.probe_x[: plan.spec.batch_size].unsqueeze(0), backward=False)
-            self._starting = False
-
-    def _leaf(self, p: Parameter) -> Tensor:
-        return self._leaves.get(p, p.tensor)
+        self._make_output(*maker.draw(Fans(sizes.last_inputs, sizes.outputs), hidden=False), data)
+        if spec.norm == "batch":
+            self.forward(data.probe_x[: spec.batch_size].unsqueeze(0))
 
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
         batch = x_GBI.shape[1]
@@ -71,12 +59,9 @@ class StackedConvolutions(AutogradNetworks):
         alone = not (measured or penalised or self.dropout)
         h = block = x_GBI
         for place, layer in enumerate(self.plan.sizes.layers):
-            bias = self._shifts[place]
-            z = self._convolved(h, place, None if self.norms else bias)
+            z = self._convolved(h, place)
             if self.norms:
-                norm = self.norms[place]
-                mode = "start" if self._starting else "eval" if step is None else "train"
-                z = _Normalised.apply(z, norm.scale, bias, norm, mode)
+                z = _Normalised.apply(z, self.norms[place].scale, self.shifts[place], self.norms[place], step is not None)
             if layer.block_end:
                 z = z + block
             # the largest of φ(z) is φ of the largest z: a quarter of the work, where nobody looks at the rest
@@ -94,25 +79,31 @@ class StackedConvolutions(AutogradNetworks):
         h_RIB = h.reshape(batch, self.networks, -1).permute(1, 2, 0)
         return product(self.last, h_RIB, self.last_bias)
 
-    def _convolved(self, h: Tensor, place: int, bias: Tensor | None) -> Tensor:
-        """[B, R·O, H, W] of what layer ``place`` reads: [B, R·I, H, W], or the inputs [G, B, I]."""
+    def _convolved(self, h: Tensor, place: int) -> Tensor:
+        """[B, R·O, H, W], with biases unless normalised, of what a layer reads: [B, R·I, H, W], or the inputs [G, B, I]."""
         if place:
             inputs, groups = [h], self.networks
         else:  # a convolution per group of networks: the library's grouped ones round differently
-            inputs, groups = [self._as_images(x_BI) for x_BI in h.unbind(0)], 1
+            assert self.image is not None
+            inputs, groups = [x_BI.view(-1, *self.image).permute(0, 3, 1, 2) for x_BI in h.unbind(0)], 1
         stacks = self._stacks(inputs[0], place)
         if not stacks:
             each = self.networks // len(inputs)
             inputs = [part for one in inputs for part in (one.chunk(each, 1) if place else [one] * each)]
             groups = 1
-        kernels = self._kernels[place].chunk(len(inputs))
-        biases = [None] * len(inputs) if bias is None else bias.chunk(len(inputs))
+        kernels, biases = self.kernels[place].chunk(len(inputs)), self.shifts[place].chunk(len(inputs))
+        if stacks and place and self.networks == 1 < self.plan.full:
+            # twice itself, since the library's ordinary convolutions round differently from its grouped ones
+            twice = (torch.cat([t, t]) for t in (kernels[0], biases[0]))
+            h, kernel, bias = torch.cat([h, h], 1), *twice
+            return F.conv2d(_dense(h), kernel, None if self.norms else bias, padding=KERNEL // 2, groups=2).chunk(2, 1)[0]
         found = [
-            F.conv2d(_dense(one), w, b, padding=KERNEL // 2, groups=groups)
+            F.conv2d(_dense(one), w, None if self.norms else b, padding=KERNEL // 2, groups=groups)
             for one, w, b in zip(inputs, kernels, biases, strict=True)
         ]
-        if not stacks:
-            found = [_DenseGradient.apply(one) for one in found]
+        for one in found:
+            if not stacks and one.requires_grad:  # the gradient in memory of its own, as it is if the network is alone
+                one.register_hook(_dense)
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
     def _stacks(self, h: Tensor, place: int) -> bool:
@@ -122,18 +113,13 @@ class StackedConvolutions(AutogradNetworks):
         enough = self.plan.sizes.layers[place].pre >= LEAST_CHANNELS and min(h.shape[2:]) >= LEAST_SIDE
         return enough and len(h) > 1 and h.dtype == torch.float32
 
-    def _as_images(self, x_BI: Tensor) -> Tensor:
-        """[B, channels, H, W] in channels_last memory."""
-        assert self.image is not None
-        return x_BI.view(-1, *self.image).permute(0, 3, 1, 2)
-
     def _activated(self, z: Tensor, place: int) -> Tensor:
-        if self.activations[place].any_layout:
-            return self.activations[place].differentiable(z)
-        batch, _, height, width = z.shape
-        z_SKUBHW = z.view(batch, self.seeds, -1, self.plan.sizes.layers[place].pre, height, width).permute(1, 2, 3, 0, 4, 5)
-        h = self.activations[place].differentiable(z_SKUBHW)
-        return h.permute(3, 0, 1, 2, 4, 5).reshape(batch, -1, height, width)
+        activation, pre = self.activations[place], self.plan.sizes.layers[place].pre
+        if activation.any_layout:
+            return activation.differentiable(z)
+        z_SKUBHW = z.view(len(z), self.seeds, -1, pre, *z.shape[2:]).permute(1, 2, 3, 0, 4, 5)
+        h_SKUBHW = activation.differentiable(z_SKUBHW)
+        return h_SKUBHW.permute(3, 0, 1, 2, 4, 5).reshape(len(z), -1, *z.shape[2:])
 
     def _by_unit(self, tensors: list[Tensor]) -> Tensor:
         return _by_network(tensors[0], self.networks).flatten(2)
@@ -152,18 +138,6 @@ def _dense(h: Tensor) -> Tensor:
     return h.as_strided(h.shape, (h.shape[2] * h.shape[3], 1, h.shape[3], 1))
 
 
-class _DenseGradient(torch.autograd.Function):
-    """Gradients of a network's convolution in memory of their own, as they are if it is alone."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        return z.view_as(z)
-
-    @staticmethod
-    def backward(ctx: Any, d: Tensor) -> Tensor:
-        return _dense(d)
-
-
 def _by_network(t: Tensor, networks: int) -> Tensor:
     """[B, R·U, H, W] as [R, U, B, P], contiguous: sums over examples and positions then have one order."""
     return t.view(len(t), networks, -1, *t.shape[2:]).permute(1, 2, 0, 3, 4).flatten(3).contiguous()
@@ -179,9 +153,9 @@ class _Normalised(torch.autograd.Function):
     """A normalised and shifted convolution, [B, R·U, H, W]; scale and shift are [R, U, 1] and [R·U]."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, scale: Tensor, shift: Tensor, norm: Norm, mode: str) -> Tensor:
+    def forward(ctx: Any, a: Tensor, scale: Tensor, shift: Tensor, norm: Norm, training: bool) -> Tensor:
         ctx.norm = norm
-        out_RUBP = norm.forward(_by_network(a, len(scale)), mode) + shift.view(*scale.shape[:2], 1, 1)
+        out_RUBP = norm.forward(_by_network(a, len(scale)), training=training) + shift.view(*scale.shape[:2], 1, 1)
         return _as_image(out_RUBP, a)
 
     @staticmethod

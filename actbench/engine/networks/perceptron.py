@@ -1,24 +1,27 @@
 """Stacked perceptrons with a written backward pass: faster than autograd, and δ lies open.
 
-Shapes: R = S·K networks (S seeds, K variants each), O pre-activations of a layer, I its inputs, C outputs, B examples, G
-groups of networks that see the same batch. Activations are [R, units, B] and weights [R, O, I], so that the first layer of
-all networks of a group is one matrix product, and nothing is ever transposed in memory.
+Activations are [R networks, units, B examples] and weights [R, outputs, inputs], so that the first layer of all networks that
+see the same batch is one matrix product, and nothing is ever transposed in memory.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks.aligned import Buffers, aligned
-from actbench.engine.networks.dense_layer import DenseLayer, OwnInputLayer, SharedInputLayer
+from actbench.engine.networks.dense_layer import DenseLayer
 from actbench.engine.networks.layer_activation import LayerActivation
-from actbench.engine.networks.protocol import Gradients, Networks, Observer
-from actbench.engine.networks.regularise import Dropout, Norm
-from actbench.engine.networks.rounding import rounding
+from actbench.engine.networks.protocol import Gradients, Networks
+from actbench.engine.networks.regularise import Norm
+from actbench.engine.networks.rounding import rounded
 from actbench.engine.networks.weights import WeightMaker
 from actbench.plan.pack_plan import PackPlan
 from actbench.science.inits import Fans
+from actbench.science.layer_stats import LayerStats
+from actbench.study.spec import ROUNDED
 
 
 class StackedPerceptrons(Networks):
@@ -29,45 +32,39 @@ class StackedPerceptrons(Networks):
     """
 
     def __init__(self, plan: PackPlan, data: DeviceData) -> None:
-        super().__init__(plan)
+        super().__init__(plan, data)
         pack, spec, sizes, device, dtype = plan.pack, plan.spec, plan.sizes, data.device, data.dtype
-        maker, buffers, rounded = WeightMaker(pack, device, dtype), Buffers(self.scratch), rounding(spec.dtype)
-        dropout = Dropout(pack, device, dtype) if spec.dropout else None
+        maker, buffers = WeightMaker(pack, device, dtype), Buffers(self.scratch)
+        rounds = partial(rounded, bits=ROUNDED[spec.dtype]) if spec.dtype in ROUNDED else None
         self.layers: list[DenseLayer] = []
         for place, layer in enumerate(sizes.layers):
-            w, b = maker.hidden(Fans(layer.inputs, layer.pre))
+            w, b = maker.draw(Fans(layer.inputs, layer.pre))
             if place == 0 and data.merged is not None:
                 w, self.unmoved_R11 = data.merged.merge(w)
-            kind = DenseLayer if place else SharedInputLayer if plan.shares_products else OwnInputLayer
-            weight = self.own(w if kind is SharedInputLayer else aligned(w), "weight", place)
-            one = kind(place, weight, self.own(b, "bias", place), buffers, rounded, dropout=dropout)
+            joint = place == 0 and plan.shares_products
+            weight = self.own(w if joint else aligned(w), "weight", place)
+            one = DenseLayer(place, weight, self.own(b, "bias", place), buffers, rounds, joint, dropout=self.dropout)
             if spec.norm != "none":
                 one.norm = Norm(spec.norm, len(pack), layer.pre, device, dtype)
                 one.scale = self.own(one.norm.scale, "scale", place)
             one.activation = LayerActivation(pack, place, layer.pre, device, dtype)
             one.slopes = [self.own(p, "slope", place, part) for part, p in one.activation.slopes]
             self.layers.append(one)
-        last = self.own(aligned(maker.draw(Fans(sizes.last_inputs, sizes.outputs))), "weight", self.depth)
-        bias = self.own(last.tensor.new_zeros(len(pack), sizes.outputs, 1), "bias", self.depth)
-        self.layers.append(DenseLayer(self.depth, last, bias, buffers, rounded))
-        if spec.norm == "batch":  # running statistics begin as those of the probe set's first batch
-            self._forward(data.probe_x[: spec.batch_size].unsqueeze(0), "start", None, None)
+        w, b = maker.draw(Fans(sizes.last_inputs, sizes.outputs), hidden=False)
+        last, bias = self.own(aligned(w), "weight", self.depth), self.own(b, "bias", self.depth)
+        self.layers.append(DenseLayer(self.depth, last, bias, buffers, rounds))
+        if spec.norm == "batch":
+            self.forward(data.probe_x[: spec.batch_size].unsqueeze(0))
 
-    def forward(
-        self, x_GBI: Tensor, *, step: int | None = None, observer: Observer | None = None, backward: bool = True
-    ) -> Tensor:
+    def forward(self, x_GBI: Tensor, step: int | None = None, stats: list[LayerStats] | None = None) -> Tensor:
         """See ``Networks``."""
-        return self._forward(x_GBI, "eval" if step is None else "train", step, observer)
-
-    def _forward(self, x: Tensor, mode: str, step: int | None, observer: Observer | None) -> Tensor:
+        x = x_GBI.mT
         for layer in self.layers:
-            x = layer.forward(x, mode, step, observer)
+            x = layer.forward(x, step, stats)
         return x
 
-    def backward(
-        self, delta_RCB: Tensor, gradients: Gradients, *, penalty_R: Tensor | None = None, observer: Observer | None = None
-    ) -> None:
+    def backward(self, delta_RCB: Tensor, gradients: Gradients, penalty_R: Tensor | None = None) -> None:
         """See ``Networks``."""
         d = delta_RCB
         for layer in reversed(self.layers):
-            d = layer.backward(d, gradients, penalty_R, observer)
+            d = layer.backward(d, gradients, penalty_R)

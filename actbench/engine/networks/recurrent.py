@@ -23,38 +23,33 @@ class _Recurrent(AutogradNetworks):
 
     def __init__(self, plan: PackPlan, data: DeviceData) -> None:
         super().__init__(plan, data)
-        pack, sizes = plan.pack, plan.sizes
-        self.steps = sizes.layers[0].positions
-        maker = WeightMaker(pack, data.device, data.dtype)
+        maker, sizes = WeightMaker(plan.pack, data.device, data.dtype), plan.sizes
         self.inward: list[Tensor] = []
         self.recurrent: list[Tensor] = []
         self.biases: list[Tensor] = []
         for place, layer in enumerate(sizes.layers):
-            w, b = maker.hidden(Fans(layer.inputs, layer.pre), blocks=layer.gates)
-            back = maker.draw(Fans(layer.units, layer.pre), blocks=layer.gates, recurrent=True)
+            w, b = maker.draw(Fans(layer.inputs, layer.pre), blocks=layer.gates)
+            back, _ = maker.draw(Fans(layer.units, layer.pre), blocks=layer.gates, hidden=False, recurrent=True)
+            if layer.gates > 1:
+                b[:, layer.pre : 2 * layer.pre] += 1  # forget gates start open (Jozefowicz et al. 2015)
             self.inward.append(self.own(w, "weight", place).tensor)
             self.recurrent.append(self.own(back, "weight", place).tensor)
-            self.biases.append(self.own(self._first_biases(b, layer.pre), "bias", place).tensor)
-        self.last = self.own(maker.draw(Fans(sizes.last_inputs, sizes.outputs)), "weight", self.depth).tensor
-        self.last_bias = self.own(self.last.new_zeros(len(pack), sizes.outputs, 1), "bias", self.depth).tensor
-
-    def _first_biases(self, b_RO1: Tensor, units: int) -> Tensor:
-        return b_RO1
+            self.biases.append(self.own(b, "bias", place).tensor)
+        self._make_output(*maker.draw(Fans(sizes.last_inputs, sizes.outputs), hidden=False), data)
 
     def _run(self, x_GBI: Tensor, step: int | None) -> Tensor:
         groups, batch, _ = x_GBI.shape
-        x_GTBI = x_GBI.view(groups, batch, self.steps, -1).transpose(1, 2)
-        x_GIN = x_GTBI.reshape(groups, self.steps * batch, -1).transpose(1, 2)
-        first = self.inward[0]
+        steps, first = self.plan.sizes.layers[0].positions, self.inward[0]
+        x_GTBI = x_GBI.view(groups, batch, steps, -1).transpose(1, 2)
+        x_GIN = x_GTBI.reshape(groups, steps * batch, -1).mT
         if self.plan.shares_products:
             a = torch.bmm(first.view(groups, -1, first.shape[2]), x_GIN)
         else:
-            each = self.networks // groups
-            a = product(first, x_GIN.repeat_interleave(each, 0))
+            a = product(first, x_GIN.repeat_interleave(self.networks // groups, 0))
         for layer in range(self.depth):
             if layer:
                 a = product(self.inward[layer], torch.cat(self.h[-1], 2))
-            a_ROTB = a.reshape(self.networks, -1, self.steps, batch) + self.biases[layer].unsqueeze(-1)
+            a_ROTB = a.reshape(self.networks, -1, steps, batch) + self.biases[layer].unsqueeze(-1)
             self.z.append([])
             self.h.append([])
             self._walk(a_ROTB, layer)
@@ -71,10 +66,6 @@ class _Recurrent(AutogradNetworks):
 class StackedRNN(_Recurrent):
     """h_t = φ(W·x_t + V·h_(t−1) + b), with h_0 = 0."""
 
-    def __init__(self, plan: PackPlan, data: DeviceData) -> None:
-        super().__init__(plan, data)
-        self._make_activations(data)
-
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         h = None
         for a in a_ROTB.unbind(2):
@@ -87,10 +78,6 @@ class StackedRNN(_Recurrent):
 
 class StackedLSTM(_Recurrent):
     """Gates i, f, g, o in torch's order; z is the cell's state, h = o·tanh(z)."""
-
-    def _first_biases(self, b_RO1: Tensor, units: int) -> Tensor:
-        b_RO1[:, units : 2 * units] += 1  # forget gates start open (Jozefowicz et al. 2015)
-        return b_RO1
 
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         h = cell = None

@@ -5,6 +5,8 @@ Shapes: R networks, U units (or pre-activations), B examples, P positions of an 
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,8 +22,8 @@ class Norm:
     """Batch or layer normalisation of a layer's pre-activations, with its derivative. The shift is the layer's bias.
 
     As torch.nn.BatchNorm1d, BatchNorm2d, LayerNorm and, of a convolution, GroupNorm of one group, with one difference:
-    running statistics begin as those of the first batch of the probe set, not as (0, 1), so that what is measured at
-    initialisation is normalised, too.
+    running statistics begin as those of the first batch that it sees, not as (0, 1), and networks are shown the first of the
+    probe set when they are made, so that what is measured at initialisation is normalised, too.
 
     Attributes:
         scale: [R, U, 1], trained.
@@ -29,29 +31,25 @@ class Norm:
     """
 
     def __init__(self, kind: str, networks: int, units: int, device: str, dtype: torch.dtype) -> None:
-        self.kind = kind
+        self.kind, self._started = kind, False
         self.dims = (2, 3) if kind == "batch" else (1, 3)
         self.scale = torch.ones(networks, units, 1, device=device, dtype=dtype)
         zeros = torch.zeros(networks, units, 1, 1, device=device, dtype=dtype)
         self.running = (zeros, torch.ones_like(zeros))
 
-    def forward(self, a_RUBP: Tensor, mode: str) -> Tensor:
-        """The scaled, not yet shifted values.
-
-        Args:
-            a_RUBP: contiguous.
-            mode: ``train``, ``eval`` or ``start`` (running statistics begin here).
-        """
-        self._fixed = self.kind == "batch" and mode == "eval"
+    def forward(self, a_RUBP: Tensor, *, training: bool) -> Tensor:
+        """The scaled, not yet shifted values of contiguous ones."""
+        self._fixed = self.kind == "batch" and self._started and not training
         if self._fixed:
             mean, variance = self.running
         else:
             variance, mean = torch.var_mean(a_RUBP, self.dims, correction=0, keepdim=True)
             if self.kind == "batch":
                 count = a_RUBP.shape[2] * a_RUBP.shape[3]
-                momentum = 1.0 if mode == "start" else MOMENTUM
+                momentum = MOMENTUM if self._started else 1.0
                 self.running[0].lerp_(mean, momentum)
                 self.running[1].lerp_(variance * (count / max(count - 1, 1)), momentum)
+                self._started = True
         self._inverse = (variance + EPS).rsqrt()
         self._normal = (a_RUBP - mean).mul_(self._inverse)
         return self._normal * self.scale.detach().unsqueeze(-1)
@@ -82,17 +80,13 @@ class Dropout:
 
     def mask(self, step: int, layer: int, shape: tuple[int, ...]) -> Tensor:
         """[R, *shape]: 0, or 1/(share kept)."""
-        count = int(np.prod(shape))
-        draws = [_bits(seed, step * 1024 + layer, count) for seed in self.pack.seeds]
+        count = prod(shape)
+        raw = [stream(s, "dropout", step * 1024 + layer).bit_generator.random_raw(-(-count // 4)) for s in self.pack.seeds]
+        draws = [words.view(np.uint16)[:count].astype(np.int32) for words in raw]
         number = torch.from_numpy(np.stack(draws)).to(self.device).view(len(draws), 1, *shape)
         each = (len(draws), -1, *[1] * len(shape))
         kept = (number < self._limit_R.view(each)).to(self.dtype) * self._factor_R.view(each)
         return kept.view(-1, *shape)
-
-
-def _bits(seed: int, index: int, count: int) -> np.ndarray:
-    raw = stream(seed, "dropout", index).bit_generator.random_raw(-(-count // 4))
-    return raw.view(np.uint16)[:count].astype(np.int32)
 
 
 def penalty_gradient(h: Tensor, strength_R: Tensor) -> Tensor:

@@ -8,21 +8,10 @@ Source: https://docs.nvidia.com/cuda/parallel-thread-execution/ (tf32: 8 bits of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from actbench.study.spec import ROUNDED
-
 FLOAT32_MANTISSA = 23
-
-
-def rounding(dtype: str) -> Callable[[Tensor], Tensor] | None:
-    """What rounds a factor of a matrix product, or None where factors are taken as they are."""
-    if dtype not in ROUNDED:
-        return None
-    return lambda t: rounded(t, ROUNDED[dtype])
 
 
 def rounded(t: Tensor, bits: int) -> Tensor:

@@ -5,8 +5,6 @@ Shapes: R networks = S seeds × K variants, O outputs of a layer, I inputs (time
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -23,20 +21,16 @@ from actbench.study.spec import RunSpec
 class WeightMaker:
     """Draws the weights of a pack's networks, one layer after another, in a fixed order."""
 
-    def __init__(self, pack: Pack, device: Any, dtype: torch.dtype) -> None:
+    def __init__(self, pack: Pack, device: str, dtype: torch.dtype) -> None:
         self.pack, self.device, self.dtype = pack, device, dtype
         self._noise = [stream(seed, "weights") for seed in pack.seeds]
         self._more = [stream(seed, "asymmetry") for seed in pack.seeds]
 
-    def draw(self, fans: Fans, *, blocks: int = 1, recurrent: bool = False) -> Tensor:
-        """[R, blocks·O, I·P]: one matrix of the given fans, or several of them one below another."""
-        return self._draw(fans, blocks, recurrent, hidden=False)[0]
+    def draw(self, fans: Fans, *, blocks: int = 1, hidden: bool = True, recurrent: bool = False) -> tuple[Tensor, Tensor]:
+        """Weights [R, blocks·O, I·P], one matrix of the given fans or several one below another, and biases [R, blocks·O, 1].
 
-    def hidden(self, fans: Fans, *, blocks: int = 1) -> tuple[Tensor, Tensor]:
-        """Weights of a hidden layer, and its biases [R, blocks·O, 1]: the constant ``bias``, and what the init adds to it."""
-        return self._draw(fans, blocks, False, hidden=True)
-
-    def _draw(self, fans: Fans, blocks: int, recurrent: bool, *, hidden: bool) -> tuple[Tensor, Tensor]:
+        Biases of hidden layers are the constant ``bias`` and what the init adds to it, others are 0.
+        """
         rows, columns = blocks * fans.outputs, fans.fan_in
         kinds = [_kind_of_init(spec, recurrent) for spec in self.pack.variants]
         adjusts = hidden and any(INITS[name].adjust for name, *_ in kinds)
@@ -46,17 +40,17 @@ class WeightMaker:
             # seed by seed: functions of several seeds at once could round by how many there are
             noise_OI = torch.from_numpy(generator.standard_normal((rows, columns)))
             more_O3 = torch.from_numpy(further.standard_normal((rows, 3))) if adjusts else None
-            for kind in dict.fromkeys(kinds):
-                name, init_gain, gain = kind
-                of_kind = [k for k, other in enumerate(kinds) if other == kind]
-                w_OI = INITS[name].weights(noise_OI.view(blocks, fans.outputs, columns), fans, gain).reshape(rows, columns)
+            for name, init_gain, factor in dict.fromkeys(kinds):
+                of_kind = [k for k, kind in enumerate(kinds) if kind == (name, init_gain, factor)]
+                w_OI = INITS[name].weights(noise_OI.view(blocks, fans.outputs, columns), fans, factor).reshape(rows, columns)
                 adjust = INITS[name].adjust
                 if adjust is not None and more_O3 is not None:
-                    (w_OI,), (b_O,) = adjust(w_OI.unsqueeze(0), more_O3.unsqueeze(0))
+                    w_OI, b_O = adjust(w_OI, more_O3)
                     b_SKO[s, of_kind] = b_O.to(b_SKO)
                 w_SKOI[s, of_kind] = (w_OI * init_gain).to(w_SKOI)
-        start = torch.tensor([s.bias for s in self.pack.specs], device=self.device, dtype=self.dtype).view(-1, 1, 1)
-        return w_SKOI.view(-1, rows, columns), b_SKO.view(-1, rows, 1) + start
+        if hidden:
+            b_SKO += b_SKO.new_tensor([spec.bias for spec in self.pack.specs]).view(len(self._noise), -1, 1)
+        return w_SKOI.view(-1, rows, columns), b_SKO.view(-1, rows, 1)
 
 
 def _kind_of_init(spec: RunSpec, recurrent: bool) -> tuple[str, float, float]:
