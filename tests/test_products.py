@@ -40,6 +40,17 @@ def test_the_setting_is_given_back_after_packs_of_either_kind():
         assert setting() == before
 
 
+def test_a_gpu_rounds_no_factor_of_float32():
+    """Neither of a matrix product nor of a convolution, whatever torch or the caller has set."""
+    libraries = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    for precision in ("tf32", "none"):
+        for library in libraries:
+            library.fp32_precision = precision
+        with products.products("plain"):
+            assert [library.fp32_precision for library in libraries] == ["ieee", "ieee"]
+        assert [library.fp32_precision for library in libraries] == [precision, precision]
+
+
 def test_where_onednn_would_round_it_is_never_taken(monkeypatch):
     before = setting()
     monkeypatch.setattr(products, "_onednn_is_exact", lambda: False)
@@ -84,7 +95,7 @@ def pack_of(networks, **settings):
     [
         ({"width": 64, "depth": 10}, True),
         ({"width": 256, "depth": 4}, True),
-        ({"width": 2, "depth": 1}, True),  # the first layer's 784 inputs
+        ({"width": 2, "depth": 1}, False),  # the output layer's would be MKL's if the network were alone
         ({"width": 2, "depth": 2, "model": "cnn"}, False),  # the output layer alone
     ],
 )

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# kind → (whose matmul has the setting fp32_precision, its value); None leaves torch as it is
-KINDS: dict[str, tuple[Any, str] | None] = {
-    "plain": None, "onednn": (torch.backends.mkldnn, "bf16"), "tf32": (torch.backends.cuda, "tf32"),
+_cpu, _gpu, _convolution = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+KINDS: dict[str, dict[Any, str]] = {  # kind → the precision of each library; convolutions on a GPU are TensorFloat-32 otherwise
+    "plain": {_gpu: "ieee", _convolution: "ieee"}, "onednn": {_cpu: "bf16"}, "tf32": {_gpu: "tf32", _convolution: "ieee"},
 }  # fmt: skip
 
 _in_use = threading.RLock()  # torch has one setting for the whole process
@@ -31,10 +31,12 @@ _in_use = threading.RLock()  # torch has one setting for the whole process
 
 @contextlib.contextmanager
 def products(kind: str) -> Iterator[str]:
-    """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact
-    and where torch has no such setting. Another thread that trains waits."""
+    """Products of float32 matrices of one of the KINDS; yields the kind in use: plain, where oneDNN would not be exact.
+
+    Another thread that trains waits.
+    """
     with _in_use:
-        if (kind == "onednn" and not _onednn_is_exact()) or (kind == "tf32" and not _has_setting("tf32")):
+        if kind == "onednn" and not _onednn_is_exact():
             kind = "plain"
         with _set(kind):
             yield kind
@@ -42,31 +44,19 @@ def products(kind: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _set(kind: str) -> Iterator[None]:
-    setting = KINDS[kind]
-    if setting is None:
-        yield
-        return
-    matmul, value = setting[0].matmul, setting[1]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = value
+    before = {library: library.fp32_precision for library in KINDS[kind]}
+    for library, precision in KINDS[kind].items():
+        library.fp32_precision = precision
     try:
         yield
     finally:
-        matmul.fp32_precision = before
-
-
-def _has_setting(kind: str) -> bool:
-    """Whether this torch is new enough."""
-    setting = KINDS[kind]
-    try:
-        return setting is not None and hasattr(setting[0].matmul, "fp32_precision")
-    except (AttributeError, AssertionError):  # which older ones raise for names that they do not know
-        return False
+        for library, precision in before.items():
+            library.fp32_precision = precision
 
 
 @cache
 def _onednn_is_exact() -> bool:
-    if not _has_setting("onednn") or not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():
         return False
     with _set("onednn"):
         return products_are_float32(torch.bmm)

@@ -9,8 +9,8 @@ from actbench.plan.schedule import batch_examples, evaluation_steps
 from actbench.study.spec import ROUNDED, RunSpec
 
 # How much arithmetic a pack's training step should be, or how many values a layer of all its networks should give, so that
-# starting operations is not what takes the time (measured: tests/benchmarks/NOTES.md; on GPUs not measured).
-STEP_FLOP, GPU_STEP_FLOP = 0.6e9, 1e11
+# starting operations is not what takes the time (measured: tests/benchmarks/NOTES.md).
+STEP_FLOP, GPU_STEP_FLOP = 0.6e9, 4e10
 LAYER_VALUES = 2**17
 MAX_NETWORKS = 4096
 PACK_BYTES, GPU_PACK_BYTES = 2**30, 2**33
@@ -19,7 +19,7 @@ STACKED_CONVOLUTION_VALUES = 300_000
 STACKED_CONVOLUTIONS = 8
 STACKED_VALUES = 500_000  # of all networks of a pack, so that they stay in the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
-GRAPH_CHUNK_BYTES = 2**27  # of a chunk's activations where autograd keeps them
+CHUNK_BYTES, GPU_CHUNK_BYTES = 2**27, 2**32  # of a chunk's activations
 BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
@@ -52,11 +52,12 @@ def step_flop(spec: RunSpec, shape: Shape) -> float:
     return batch_examples(spec, shape.train) * architecture(spec, shape).flop
 
 
-def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int) -> int:
+def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int, *, on_gpu: bool = False) -> int:
     """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
-    if spec.model in BY_HAND:
-        return max(16, min(1024, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
-    return max(32, min(1024, int(GRAPH_CHUNK_BYTES / (networks * example_bytes(spec, shape)))))
+    most = int((GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES) / (networks * example_bytes(spec, shape)))
+    if spec.model in BY_HAND and not on_gpu:
+        return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
+    return max(32, min(1024, most))
 
 
 def _item_bytes(spec: RunSpec) -> int:
@@ -67,7 +68,7 @@ def example_bytes(spec: RunSpec, shape: Shape) -> float:
     """What the activations of one example of one network take while its gradient is computed, in bytes."""
     sizes = architecture(spec, shape)
     # what autograd keeps for its backward pass, and what that pass makes
-    copies = (1 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
+    copies = (2 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
     return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
 
 

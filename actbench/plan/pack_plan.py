@@ -55,7 +55,7 @@ def plan_pack(pack: Pack, shape: Shape, device: str = "cpu") -> PackPlan:
         full=full,
         steps=spec.epochs * steps_per_epoch(spec, shape.train),
         evaluated=frozenset(evaluation_steps(spec, shape.train)),
-        chunk=evaluation_chunk(spec, shape, full),
+        chunk=evaluation_chunk(spec, shape, full, on_gpu=on_gpu),
         products=_products(spec, sizes, shape, full, on_gpu=on_gpu),
         plain_sgd=plain,
         shares_products=on_gpu or sizes.layers[0].gates * sizes.layers[0].pre % VECTOR == 0,
