@@ -14,11 +14,12 @@ from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks import make_networks
+from actbench.engine.networks.layer_activation import activation_settings
 from actbench.engine.networks.protocol import Gradients, Networks
 from actbench.engine.user_activations import make_user_activation
 from actbench.plan.pack import Pack
 from actbench.plan.pack_plan import PackPlan, even_chunk
-from actbench.science.activations import ACTIVATIONS, is_dotted
+from actbench.science.activations import ACTIVATIONS, is_dotted, is_silent
 from actbench.science.layer_stats import LayerStats, l2_norms
 from actbench.science.losses import Loss
 from actbench.science.metrics import layer_values, network_values
@@ -51,6 +52,8 @@ class Evaluator:
         self.plan, self.data, self.networks, self.loss = plan, data, networks, loss
         self.depth = len(plan.sizes.layers)
         self.asymptotes = asymptotes_of(plan.pack, data.device)
+        silent = [is_silent(spec.activation, dict(activation_settings(spec))) for spec in plan.pack.specs]
+        self.silent_R = None if all(silent) else torch.tensor(silent, device=data.device)
         self.born_dead: list[Tensor | None] = [None] * self.depth
         self.before_update: list[list[Tensor]] = []
 
@@ -74,9 +77,10 @@ class Evaluator:
                 measured, finite = fewer.evaluate(epoch, step)
                 self.born_dead = [born_RU[places] for born_RU in fewer.born_dead if born_RU is not None]
                 return measured.at(places), finite[places]
-        layers = [LayerStats(self.asymptotes, born_RU) for born_RU in self.born_dead]
-        probe_loss, probe_right = self._measure_probe(layers)
-        test_loss, test_right = self._measure(self.data.test_x, self.data.test_y)
+        layers = [LayerStats(self.asymptotes, born_RU, self.silent_R) for born_RU in self.born_dead]
+        with self.networks.in_evaluation():
+            probe_loss, probe_right = self._measure_probe(layers)
+            test_loss, test_right = self._measure(self.data.test_x, self.data.test_y)
         network = {
             "train_loss": probe_loss,
             "train_accuracy": probe_right,
@@ -85,7 +89,7 @@ class Evaluator:
             **network_values(layers),
             "code_sparsity": torch.full_like(probe_loss, torch.nan),
         }
-        if self.loss.reconstructs:
+        if self.loss.reconstructs and self.depth % 2:  # else no layer is the middle one
             code = layers[self.depth // 2]
             network["code_sparsity"] = (code.zeros_RU / code.examples).mean(1, dtype=torch.float64)
         finite = probe_loss.isfinite() & test_loss.isfinite()

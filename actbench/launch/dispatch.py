@@ -11,8 +11,9 @@ from actbench.launch.events import Done, Event, Failed, Progress
 from actbench.launch.launcher import Launcher
 from actbench.plan.costs import pack_bytes
 from actbench.plan.pack import Pack
+from actbench.science.activations import is_dotted
 
-MOST_DEATHS = 20  # per slot, in a row, with no pack finished in between
+MOST_DEATHS = 20  # per slot, in a row, with no pack finished in between (of one activation, where the user's own was at work)
 
 
 @dataclass
@@ -29,17 +30,24 @@ class _InFlight:
         yield Failed(self.pack, reason)
 
 
+def _suspect(pack: Pack) -> str:
+    """The user's own activation that all networks of a pack have, which may be what ends its process; or nothing."""
+    names = {spec.activation for spec in pack.variants}
+    return pack.shared.activation if len(names) == 1 and is_dotted(pack.shared.activation) else ""
+
+
 def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Shape]) -> Iterator[Event]:
     """Has packs trained in this order, as many at a time as slots and memory allow, until every network is done or has failed.
 
     The halves of a pack that fails are trained next, and a network whose process ended under it is tried once more, since it
     may have been another's fault; `Failed` is yielded of networks that nothing more can be done for. Processes that keep
-    ending, though no pack is ever finished, fail all networks that are left. ``shapes`` are those of the packs' data sets.
+    ending, though no pack is ever finished, fail all networks that are left: of an activation of the user's own, if it trained
+    in all of them. ``shapes`` are those of the packs' data sets.
     """
     waiting = collections.deque(packs)
     in_flight: dict[int, _InFlight] = {}
     tried_again: set[str] = set()
-    deaths = 0
+    deaths: collections.Counter[str] = collections.Counter()
 
     def submit() -> None:
         """Submits as many packs as there is room for; at least one, however much it needs."""
@@ -60,16 +68,26 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
                 yield event
                 continue
             ended = in_flight.pop(id(pack))
+            suspect = _suspect(pack)
             if isinstance(event, Done):
-                deaths = 0
+                deaths[suspect] = deaths[""] = 0
                 submit()  # before the caller is busy with this event
                 yield event
                 continue
-            deaths += event.died
-            if deaths >= MOST_DEATHS * launcher.slots:
-                launcher.cancel()
-                for left in (ended, *in_flight.values(), *map(_InFlight, waiting)):
-                    yield from left.failed(event.reason)
+            deaths[suspect] += event.died
+            reason = f"activation '{suspect}': {event.reason}" if event.died and suspect else event.reason
+            if deaths[suspect] >= MOST_DEATHS * launcher.slots:
+                given_up = [ended, *(_InFlight(one) for one in waiting if suspect in ("", _suspect(one)))]
+                waiting = collections.deque(one for one in waiting if suspect not in ("", _suspect(one)))
+                if suspect:
+                    submit()
+                else:
+                    launcher.cancel()
+                    given_up += in_flight.values()
+                for left in given_up:
+                    yield from left.failed(reason)
+                if suspect:
+                    continue
                 return
             again = list(pack.halves()) if len(pack) > 1 else []
             if event.died and not again and (run_id := pack.shared.run_id) not in tried_again:
@@ -77,4 +95,4 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
                 again = [pack]
             waiting.extendleft(reversed(again))
             submit()
-            yield from [Progress(pack, -ended.done)] if again else ended.failed(event.reason)
+            yield from [Progress(pack, -ended.done)] if again else ended.failed(reason)

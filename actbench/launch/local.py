@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
-import signal
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -20,13 +19,12 @@ from actbench.base.errors import UserError
 from actbench.base.machine import available_memory
 from actbench.launch.events import Event, Failed, Progress
 from actbench.launch.launcher import Launcher
-from actbench.launch.processes import server_with_torch, start_process
+from actbench.launch.processes import PATIENCE, how_it_ended, server_with_torch, start_process
 from actbench.launch.worker import work
 from actbench.plan.pack import Pack
 
 MEMORY_SHARE = 0.7  # of what is free, for all packs in training together
 PAUSES = (0.1, 0.5)  # seconds between attempts to start a process
-PATIENCE = 10.0  # seconds until a process that should have ended is no longer waited for
 
 
 @dataclass(eq=False)
@@ -111,7 +109,7 @@ class LocalLauncher(Launcher):
             self._workers.remove(worker)
             worker.process.join(PATIENCE)
             if worker.pack is not None:
-                events.append(Failed(worker.pack, _how_it_ended(worker.process.exitcode), died=True))
+                events.append(Failed(worker.pack, how_it_ended(worker.process.exitcode), died=True))
             _close(worker)
         return events
 
@@ -130,11 +128,3 @@ def _close(worker: _Worker) -> None:
     worker.pipe.close()
     with contextlib.suppress(ValueError):  # it does not end; at least nobody waits for it
         worker.process.close()  # upon which one whose server was killed, and that nobody can wait for, ends, too
-
-
-def _how_it_ended(code: int | None) -> str:
-    text = "the worker process ended"
-    with contextlib.suppress(ValueError):
-        if code is not None and code < 0:
-            return f"{text}: killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
-    return text if code is None else f"{text}: exit code {code}"

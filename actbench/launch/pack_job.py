@@ -15,6 +15,7 @@ from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
 from actbench.engine.trainer import Trainer
+from actbench.engine.user_activations import is_of_user
 from actbench.launch.events import Done, Event, Failed, Progress
 from actbench.plan.pack import Pack
 from actbench.plan.pack_plan import plan_pack
@@ -52,7 +53,9 @@ class PackJob:
                 event = next(events)
             except WriteError:
                 raise
-            except (Exception, SystemExit, GeneratorExit) as error:  # out of memory, or code of the user's own
+            except BaseException as error:  # out of memory, or code of the user's own
+                if not is_of_user(error):
+                    raise
                 event = Failed(pack, _reason(error))
             if isinstance(event, Failed) and self.device.startswith("cuda"):
                 torch.cuda.empty_cache()

@@ -20,6 +20,7 @@ from typing import Any
 from actbench.base.machine import open_missing_streams
 
 FORKS = sys.platform == "linux"  # macOS has fork, too, but its libraries do not bear it
+PATIENCE = 10.0  # seconds until a process that should have ended is no longer waited for
 PRELOADED = "actbench.launch.preload"
 # glibc's allocator gives large blocks back to the system when they are freed, and touching them anew costs a page fault
 # per 4 KiB, at every step: workers keep them (measured: tests/benchmarks/NOTES.md).
@@ -77,6 +78,15 @@ def start_process(target: Callable[..., None], *arguments: Any) -> process.BaseP
         finally:
             sys.modules["__main__"] = main
     return started
+
+
+def how_it_ended(code: int | None) -> str:
+    """In words, what became of a worker process that ended with this exit code."""
+    text = "the worker process ended"
+    with contextlib.suppress(ValueError):
+        if code is not None and code < 0:
+            return f"{text}: killed by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -9 else "")
+    return text if code is None else f"{text}: exit code {code}"
 
 
 def _run_server() -> None:

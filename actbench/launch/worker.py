@@ -7,12 +7,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from actbench.base.errors import UserError
 from actbench.base.machine import import_torch
+from actbench.base.streams import guard_streams
 
 
 def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path) -> None:
@@ -23,6 +26,7 @@ def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path) -> N
     """
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a user's code prints is not data
+    guard_streams()  # nor need it be seen
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):  # the run is gone
@@ -36,6 +40,27 @@ def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path) -> N
                     pipe.send(replace(event, pack=None))  # type: ignore[arg-type]
         except UserError as error:
             pipe.send(error)
+
+
+def answer(pipe: Connection, function: Callable[..., Any], *arguments: Any) -> None:
+    """Sends what a function returns, or the UserError that it raises; nothing that it prints is seen."""
+    _begin()
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    with contextlib.suppress(EOFError, OSError):  # the run is gone
+        try:
+            pipe.send(function(*arguments))
+        except UserError as error:
+            pipe.send(error)
+
+
+def _begin() -> None:
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what a user's code prints is not data
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
 
 
 def _end_with_the_run() -> None:

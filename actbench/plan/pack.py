@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from actbench.science.activations import is_dotted
 from actbench.study.spec import SETTINGS, RunSpec
 
 
@@ -47,7 +48,13 @@ class Pack:
         return Pack(specs, self.seeds), places
 
     def halves(self) -> Iterator[Pack]:
-        """The pack as two smaller ones: by seeds where it has several, else by variants."""
+        """The pack as two smaller ones: a user's own activation from others, which it may harm; else by seeds or by variants."""
+        names = [spec.activation if is_dotted(spec.activation) else "" for spec in self.variants]
+        if len(set(names)) > 1:
+            for apart in (False, True):
+                places = [k for k, name in enumerate(names) if (name != min(names)) == apart]
+                yield Pack(tuple(self.specs[s * len(names) + k] for s in range(len(self.seeds)) for k in places), self.seeds)
+            return
         if len(self.seeds) > 1:
             half = len(self.seeds) // 2
             cut, seeds = half * len(self.variants), (self.seeds[:half], self.seeds[half:])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+from actbench.base.errors import UserError
 from actbench.study.spec import RunSpec
+
+MOST_EVALUATIONS = 1_000_000
 
 
 def steps_per_epoch(spec: RunSpec, train: int) -> int:
@@ -27,9 +30,18 @@ def evaluation_steps(spec: RunSpec, train: int) -> list[int]:
 
     Every ``eval_every`` epochs, every ``eval_steps`` steps, and ``eval_log`` times per tenfold steps: with 3, after 1, 2, 5,
     10, 22, 46, 100, … steps.
+
+    Raises:
+        UserError: they are more than anyone would read.
     """
     per_epoch = steps_per_epoch(spec, train)
     last = spec.epochs * per_epoch
+    count = spec.epochs // spec.eval_every + (last // spec.eval_steps if spec.eval_steps else 0)
+    if count > MOST_EVALUATIONS:
+        raise UserError(
+            f"eval_every={spec.eval_every}, eval_steps={spec.eval_steps}: {count:,} evaluations of a network in {last:,} steps; "
+            f"the most is {MOST_EVALUATIONS:,}"
+        )
     steps = {0, last, *range(0, last, spec.eval_every * per_epoch)}
     if spec.eval_steps:
         steps.update(range(0, last, spec.eval_steps))

@@ -34,6 +34,7 @@ class Activation:
     from_output: bool = False  # whether ``backward`` reads only h, so that z need not be kept
     in_place: Callable[[Tensor], Tensor] | None = None  # z -> h in the memory of z; with ``from_output`` and no settings
     increasing: bool = False  # whether h never decreases in z, for all values of the settings
+    silent: bool = False  # whether h is 0 on an interval of z: elsewhere an exact 0 is underflow, and no unit is dead
     exact: bool = False  # whether h and its derivative are the same on every processor: comparisons and at most one product
     settings: Mapping[str, float] = field(default_factory=dict)  # fields of RunSpec and their defaults
     trained: tuple[str, ...] = ()  # the settings that are the initial value of a trained parameter, one per unit
@@ -49,7 +50,7 @@ ACTIVATIONS: dict[str, Activation] = {
         "max(z, 0)", "1 if z > 0 else 0", "Nair & Hinton 2010; Glorot, Bordes & Bengio 2011",
         lambda z: torch.relu(z),
         lambda dh, z, h: torch.ops.aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh),
-        from_output=True, in_place=lambda z: torch.relu_(z), increasing=True, exact=True,
+        from_output=True, in_place=lambda z: torch.relu_(z), increasing=True, silent=True, exact=True,
     ),
     "leaky_relu": Activation(
         "z if z > 0 else negative_slope·z", "1 if z > 0 else negative_slope", "Maas, Hannun & Ng 2013",
@@ -131,29 +132,31 @@ ACTIVATIONS: dict[str, Activation] = {
         "min(max(z/6 + 1/2, 0), 1)", "1/6 if −3 < z < 3 else 0", "Courbariaux et al. 2015; slope of Howard et al. 2019",
         lambda z: F.hardsigmoid(z),
         lambda dh, z, h: torch.ops.aten.hardsigmoid_backward.grad_input(dh, z, grad_input=dh),
-        asymptotes=(0.0, 1.0), increasing=True,
+        asymptotes=(0.0, 1.0), increasing=True, silent=True,
     ),
     "hard_swish": Activation(
         "z·min(max(z + 3, 0), 6)/6", "0 below −3, 1 above 3, else (2z + 3)/6", "Howard et al. 2019",
         lambda z: F.hardswish(z),
         lambda dh, z, h: torch.ops.aten.hardswish_backward(dh, z),
+        silent=True,
     ),
     "relu6": Activation(
         "min(max(z, 0), 6)", "1 if 0 < z < 6 else 0", "Krizhevsky 2010",
         lambda z: F.relu6(z),
         lambda dh, z, h: torch.ops.aten.hardtanh_backward.grad_input(dh, z, 0.0, 6.0, grad_input=dh),
-        asymptotes=(0.0, 6.0), increasing=True, exact=True,
+        asymptotes=(0.0, 6.0), increasing=True, silent=True, exact=True,
     ),
     "relu_squared": Activation(
         "max(z, 0)²", "2·max(z, 0)", "So et al. 2021",
         lambda z: torch.relu(z).square(),
         lambda dh, z, h: torch.relu(z).mul_(2).mul_(dh),
+        silent=True,
     ),
     "dark_relu": Activation(
         "min(z, 0)", "1 if z < 0 else 0", "relu turned about the origin, a control",
         lambda z: torch.clamp_max(z, 0),
         lambda dh, z, h: torch.ops.aten.threshold_backward.grad_input(dh, -h, 0, grad_input=dh),
-        from_output=True, increasing=True, exact=True,
+        from_output=True, increasing=True, silent=True, exact=True,
     ),
     "maxout": Activation(
         "max over a unit's pieces z₁ … z_k, each linear in its inputs (k = pieces)", "1 for the largest piece, else 0",
@@ -164,7 +167,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "crelu": Activation(
         "max(z, 0) and max(−z, 0): two outputs", "1 if z > 0 else 0, and −1 if z < 0 else 0", "Shang et al. 2016",
         lambda z: torch.relu(torch.cat([z, -z], 2)),
-        units=lambda: (1, 2),
+        units=lambda: (1, 2), silent=True,
     ),
 }  # fmt: skip
 
@@ -184,6 +187,11 @@ def units_of(name: str, settings: Mapping[str, float] | None = None) -> tuple[in
     if is_dotted(name) or (units := ACTIVATIONS[name].units) is None:
         return 1, 1
     return units(**(ACTIVATIONS[name].settings if settings is None else settings))
+
+
+def is_silent(name: str, settings: Mapping[str, float]) -> bool:
+    """Whether exact zeros count as silence: φ is 0 on an interval, or may be, being the user's own."""
+    return is_dotted(name) or ACTIVATIONS[name].silent or settings.get("negative_slope") == 0
 
 
 @cache

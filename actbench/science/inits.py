@@ -22,11 +22,12 @@ if TYPE_CHECKING:  # torch is loaded when it is first used
 
 @dataclass(frozen=True)
 class Fans:
-    """A layer's size: inputs, outputs, and positions of a convolution's kernel (1 for other layers)."""
+    """A layer's size: inputs, outputs, positions of a convolution's kernel (1 for other layers), units of a recurrent layer."""
 
     inputs: int
     outputs: int
     positions: int = 1
+    units: int = 0
 
     @property
     def fan_in(self) -> int:
@@ -49,6 +50,9 @@ class Init:
     wants_gain: bool = False  # whether it uses the activation's gain (otherwise ``gain`` is 1)
     # (weights_OI, more_noise_O3) -> (weights_OI, biases_O) of hidden layers, if the init sets biases, to which ``bias`` is added
     adjust: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    # (more_noise_O3, fans) -> biases_O of layers that are not normalised, the output layer too; ``bias`` is added to hidden ones
+    biases: Callable[[Tensor, Fans], Tensor] | None = None
+    version: int = 1  # raised when the init's numbers change, so that `run_id`s do
 
 
 def _uniform(noise: Tensor, bound: float) -> Tensor:
@@ -80,6 +84,16 @@ def _at_centre(matrix_SOI: Tensor, fans: Fans) -> Tensor:
     return kernel.flatten(2)
 
 
+def _torch_bound(fans: Fans) -> float:
+    """torch's own layers are uniform in ± this: nn.Linear and nn.Conv2d by fan_in, nn.RNN and nn.LSTM by their units."""
+    return (fans.units or fans.fan_in) ** -0.5
+
+
+def _torch_biases(more_O3: Tensor, fans: Fans) -> Tensor:
+    """One draw; of a recurrent layer the sum of two, since torch has a bias for inputs and one for the layer's own outputs."""
+    return _uniform(more_O3[:, : 2 if fans.units else 1], _torch_bound(fans)).sum(1)
+
+
 RAI_STD = 0.6007
 
 
@@ -106,8 +120,9 @@ INITS: dict[str, Init] = {
         "U(±1/√fan_in)", "the old rule that Glorot & Bengio 2010 measure against", lambda n, f, g: _uniform(n, f.fan_in**-0.5)
     ),
     "torch_default": Init(
-        "U(±1/√fan_in), the weights of torch.nn.Linear (biases start at `bias`, as everywhere here)", "PyTorch",
-        lambda n, f, g: _uniform(n, f.fan_in**-0.5),
+        "U(±1/√fan_in), weights and biases alike, the output layer's too, as torch.nn.Linear and Conv2d draw them; rnn and lstm: "
+        "U(±1/√width), the bias being the sum of torch's two", "PyTorch",
+        lambda n, f, g: _uniform(n, _torch_bound(f)), biases=_torch_biases, version=2,
     ),
     "gain_normal": Init(
         "N(0, gain²/fan_in), gain = 1/√E[φ(ξ)²] of the activation", "He et al. 2015, generalised",

@@ -94,11 +94,12 @@ class LayerStats:
     Attributes:
         examples: how many values of each unit were observed: examples × positions.
         with_delta: for how many examples δ was observed.
-        zeros_RU, near_RU: values with h exactly 0; with h within 1e-3 of an asymptote.
+        zeros_RU, near_RU: values with h exactly 0, of networks where that is silence; with h within 1e-3 of an asymptote.
         abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
         h, z, delta: their moments over units, examples and positions.
         asymptotes_R2: low and high ones, NaN where there is no bound; None if no network has any.
         born_dead_RU: which units were dead at epoch 0 (None at epoch 0 itself).
+        silent_R: of which networks zeros are counted; None: of all.
         grad_norm_R, update_norm_R, weight_norm_R: L2 norms of ∂(mean loss)/∂W, of the last update of W (NaN before
             any), of W.
     """
@@ -107,8 +108,10 @@ class LayerStats:
     update_norm_R: Tensor
     weight_norm_R: Tensor
 
-    def __init__(self, asymptotes_R2: Tensor | None = None, born_dead_RU: Tensor | None = None) -> None:
-        self.asymptotes_R2, self.born_dead_RU = asymptotes_R2, born_dead_RU
+    def __init__(
+        self, asymptotes_R2: Tensor | None = None, born_dead_RU: Tensor | None = None, silent_R: Tensor | None = None
+    ) -> None:
+        self.asymptotes_R2, self.born_dead_RU, self.silent_R = asymptotes_R2, born_dead_RU, silent_R
         self.examples = self.with_delta = 0
         self.zeros_RU = self.near_RU = self.abs_h_RU = self.abs_delta_RU = torch.zeros((), dtype=torch.int64)
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
@@ -119,7 +122,8 @@ class LayerStats:
         self.examples += h_RUB.shape[-1]
         self.h.add(h_RUB, scratch)
         self.abs_h_RU = self.abs_h_RU + _abs_sums(h_RUB, scratch)
-        self.zeros_RU = self.zeros_RU + torch.eq(h_RUB, 0, out=scratch).sum(-1)
+        zeros_RU = torch.eq(h_RUB, 0, out=scratch).sum(-1)
+        self.zeros_RU = self.zeros_RU + (zeros_RU if self.silent_R is None else zeros_RU * self.silent_R.view(-1, 1))
         if self.asymptotes_R2 is not None:
             low_R, high_R = self.asymptotes_R2.unbind(1)
             middle_R, reach_R = (low_R + high_R) / 2, (high_R - low_R) / 2 - ASYMPTOTE_MARGIN

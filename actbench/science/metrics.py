@@ -39,8 +39,8 @@ def _saturated(stats: LayerStats) -> Tensor:
 
 @dataclass(frozen=True)
 class Described:
-    """What a metric is, where it is defined, which values are ``better`` (``higher``, ``lower``, ``nearest 1`` or ``neither``), and
-    its ``blind`` spots: where its figures say something else than one would think.
+    """What a metric is, where it is defined, which values are ``better`` (``higher``, ``lower``, ``nearest 1`` or ``neither``),
+    and its ``blind`` spots: where its figures say something else than one would think.
     """
 
     summary: str
@@ -64,7 +64,8 @@ class Metric(Described):
 
 METRICS: dict[str, Metric] = {
     "dead_fraction": Metric(
-        "units with h exactly 0 on every probe example", "Lu 2019; Dohare 2024", "units", lambda s: s.dead_RU, better="lower",
+        "units with h exactly 0 on every probe example, of activations that are 0 on an interval (others: 0)",
+        "Lu 2019; Dohare 2024", "units", lambda s: s.dead_RU, better="lower",
     ),
     "born_dead_fraction": Metric("units dead at epoch 0", "Lu 2019", "units", _born_dead, better="lower"),
     "died_fraction": Metric(
@@ -80,10 +81,14 @@ METRICS: dict[str, Metric] = {
         lambda s: s.abs_h_RU <= DORMANT_TAU * s.abs_h_RU.mean(1, keepdim=True), better="lower",
     ),
     "grad_dormant_fraction": Metric(
-        "units with mean |∂loss/∂z| ≤ 0.01 × the layer's mean", "arXiv 2505.24061", "units",
+        "units with mean |∂loss/∂z| ≤ 0.01 × the layer's mean",
+        "after arXiv 2505.24061, which takes the gradient of a unit's weights, here of z", "units",
         lambda s: s.abs_delta_RU <= GRAD_DORMANT_TAU * s.abs_delta_RU.mean(1, keepdim=True), better="lower", blind=(FROZEN,),
     ),
-    "sparsity": Metric("fraction of h values exactly 0", "Hurley & Rickard 2009", "units", lambda s: s.zeros_RU / s.examples),
+    "sparsity": Metric(
+        "fraction of h values exactly 0, of activations that are 0 on an interval (others: 0)", "Hurley & Rickard 2009", "units",
+        lambda s: s.zeros_RU / s.examples,
+    ),
     "saturated_fraction": Metric(
         "bounded activations only: units within 1e-3 of an asymptote on every probe example", "Glorot & Bengio 2010", "units",
         _saturated, better="lower",
@@ -114,7 +119,9 @@ OF_NETWORK = {
     "delta_norm_ratio": Described(
         "delta_norm of layer 1 over that of the last hidden layer: below 1 δ vanishes, above 1 it explodes",
         "Schoenholz 2017", better="nearest 1", blind=(FROZEN, TIES)),
-    "code_sparsity": Described("autoencoders only: sparsity of the code, the middle hidden layer", "Hurley & Rickard 2009"),
+    "code_sparsity": Described(
+        "autoencoders only: sparsity of the code, the middle hidden layer (empty at even depth, where there is none)",
+        "Hurley & Rickard 2009"),
 }  # fmt: skip
 NETWORK_METRICS = (*(name for name, metric in METRICS.items() if metric.over != "layer"), *OF_NETWORK)
 

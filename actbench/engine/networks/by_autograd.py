@@ -22,7 +22,6 @@ class AutogradNetworks(Networks):
 
     Attributes:
         leaves: what the forward pass reads of each parameter.
-        activations: one per hidden layer; none of models with a nonlinearity of their own.
         z, h: per hidden layer, the tensors of pre-activations and of outputs that the last forward made: one, or one per
             time step.
     """
@@ -30,7 +29,6 @@ class AutogradNetworks(Networks):
     def __init__(self, plan: PackPlan, data: DeviceData) -> None:
         super().__init__(plan, data)
         self.leaves: list[Tensor] = []
-        self.activations: list[LayerActivation] = []
 
     def _make_output(self, weights: Tensor, biases: Tensor, data: DeviceData) -> None:
         """The output layer; then what activations of hidden layers train."""

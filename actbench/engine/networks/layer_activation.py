@@ -6,7 +6,8 @@ turns W pre-activations into another number of outputs, the same for all network
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from actbench.base.lazy import numpy
+from actbench.base.rng import stream
 from actbench.engine.networks.aligned import aligned, elementwise, is_dense
-from actbench.engine.user_activations import make_user_activation
+from actbench.engine.user_activations import copy_for_evaluation, make_user_activation
 from actbench.plan.pack import Pack
 from actbench.science.activations import ACTIVATIONS, Activation, is_dotted, settings_of
 from actbench.study.spec import RunSpec
@@ -32,6 +34,7 @@ class LayerActivation:
     """What a hidden layer applies to z.
 
     Attributes:
+        users: the users' own activations.
         slopes: per trained tensor, the variants it is of (a slice of K) and the tensor [S, k, …].
         keeps_z: whether ``backward`` reads z, which then must stay as it was.
         in_place: whether h can take the memory of z.
@@ -48,6 +51,7 @@ class LayerActivation:
             specs = [spec for s in range(self.seeds) for spec in pack.specs[s * self.variants + start : s * self.variants + stop]]
             self.parts.append((slice(start, stop), _Part(specs, self.seeds, layer, width, device, dtype)))
         self.slopes = [(part, p) for part, one in self.parts for p in one.slopes]
+        self.users = [one.users for _, one in self.parts if one.users is not None]
         self.keeps_z = any(not one.entry.from_output for _, one in self.parts)
         self.increasing = all(one.entry.increasing for _, one in self.parts)
         only = self.parts[0][1]
@@ -126,11 +130,12 @@ class _Part:
     def __init__(self, specs: list[RunSpec], seeds: int, layer: int, width: int, device: str, dtype: torch.dtype) -> None:
         name, settings = specs[0].activation, dict(activation_settings(specs[0]))
         self.slopes: list[Tensor]
+        self.users: UserFunctions | None = None
         if is_dotted(name):
-            users = _UserFunction([make_user_activation(spec.activation, spec.seed, layer) for spec in specs], device, dtype)
-            self.function: Callable[..., Tensor] = users
-            self.entry = Activation("", "", "", users)
-            self.slopes = [p.view(seeds, -1, *p.shape[1:]) for p in users.parameters]
+            self.users = UserFunctions(specs, layer, device, dtype)
+            self.function: Callable[..., Tensor] = self.users
+            self.entry = Activation("", "", "", self.users)
+            self.slopes = [p.view(seeds, -1, *p.shape[1:]) for p in self.users.parameters]
         else:
             self.entry = ACTIVATIONS[name]
             shape = (seeds, len(specs) // seeds, width, 1)
@@ -175,21 +180,43 @@ def _with_slopes(function: Callable[..., Tensor], names: tuple[str, ...], z: Ten
     return function(z, **{name: p.view(*p.shape[:3], *[1] * (z.ndim - 3)) for name, p in zip(names, slopes, strict=True)})
 
 
-class _UserFunction:
-    """A user's own activation. Every network has its own object, which sees [B, W] of that network alone."""
+class UserFunctions:
+    """A user's own activation. Every network has its own object, which sees [B, W] of that network alone.
 
-    def __init__(self, each: list[Callable[[Tensor], Tensor]], device: str, dtype: torch.dtype) -> None:
-        self.each = each
-        modules = [one.to(device=device, dtype=dtype) for one in each if isinstance(one, torch.nn.Module)]
+    What an object draws at random comes from its network's seed.
+    """
+
+    def __init__(self, specs: list[RunSpec], layer: int, device: str, dtype: torch.dtype) -> None:
+        self.each = [make_user_activation(spec.activation, spec.seed, layer) for spec in specs]
+        modules = [one.to(device=device, dtype=dtype) for one in self.each if isinstance(one, torch.nn.Module)]
         self.names = [name for name, _ in modules[0].named_parameters()] if modules else []
         self.parameters = [torch.stack([m.get_parameter(name).detach() for m in modules]) for name in self.names]
+        on = torch.device(device)
+        self.generator = torch.cuda.default_generators[on.index or 0] if on.type == "cuda" else torch.default_generator
+        streams = [stream(spec.seed, "activation", layer) for spec in specs]
+        seeds = [int(one.integers(2**62, size=2)[1]) for one in streams]  # the first made the object
+        self.random = [torch.Generator(on).manual_seed(seed).get_state() for seed in seeds]
+
+    @contextlib.contextmanager
+    def in_evaluation(self) -> Iterator[None]:
+        """Within it, objects are copies in evaluation mode: nobody is changed by being measured, or by how often."""
+        before = self.each, self.random
+        self.each, self.random = [copy_for_evaluation(one) for one in self.each], list(self.random)
+        try:
+            yield
+        finally:
+            self.each, self.random = before
 
     def __call__(self, z: Tensor, *slopes: Tensor) -> Tensor:
+        """h of z [S, k, W, …], network by network."""
         z_nWB = z.contiguous().view(len(self.each), z.shape[2], -1)
         flat = [p.flatten(0, 1) for p in slopes]
-        h = []
+        h, before = [], self.generator.get_state()
         for n, (one, z_WB) in enumerate(zip(self.each, z_nWB.unbind(0), strict=True)):
             z_BW = z_WB.T.clone()  # its own, should the activation write into it
             own = {name: p[n] for name, p in zip(self.names, flat, strict=True)}
+            self.generator.set_state(self.random[n])
             h.append((functional_call(one, own, (z_BW,)) if own else one(z_BW)).T)  # type: ignore[arg-type]
+            self.random[n] = self.generator.get_state()
+        self.generator.set_state(before)
         return torch.stack(h).reshape(z.shape)

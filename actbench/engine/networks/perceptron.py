@@ -48,6 +48,7 @@ class StackedPerceptrons(Networks):
                 one.norm = Norm(spec.norm, len(pack), layer.pre, device, dtype)
                 one.scale = self.own(one.norm.scale, "scale", place)
             one.activation = LayerActivation(pack, place, layer.pre, device, dtype)
+            self.activations.append(one.activation)
             one.slopes = [self.own(p, "slope", place, part) for part, p in one.activation.slopes]
             self.layers.append(one)
         w, b = maker.draw(Fans(sizes.last_inputs, sizes.outputs), hidden=False)

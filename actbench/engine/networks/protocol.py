@@ -6,7 +6,8 @@ that see the same batch: G = S in training, 1 in evaluation, where every network
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
 from actbench.engine.networks.aligned import multiply, new_aligned
+from actbench.engine.networks.layer_activation import LayerActivation
 from actbench.engine.networks.regularise import Dropout
 from actbench.plan.pack_plan import PackPlan
 from actbench.science.layer_stats import LayerStats
@@ -67,6 +69,7 @@ class Networks:
     Attributes:
         plan: their pack and sizes.
         parameters: every trained tensor.
+        activations: one per hidden layer; none of models with a nonlinearity of their own.
         scratch: memory that is used again from step to step, by name.
         unmoved_R11: [R, 1, 1], the L2 norm of the first layer's weights that no training moves, or None.
     """
@@ -76,6 +79,7 @@ class Networks:
         self.networks, self.seeds = len(plan.pack), len(plan.pack.seeds)
         self.dropout = Dropout(plan.pack, data.device, data.dtype) if plan.spec.dropout else None
         self.parameters: list[Parameter] = []
+        self.activations: list[LayerActivation] = []
         self.scratch: dict[str, Tensor] = {}
         self.unmoved_R11: Tensor | None = None
 
@@ -87,6 +91,14 @@ class Networks:
     def weights(self, layer: int) -> list[Parameter]:
         """The weights of a layer."""
         return [p for p in self.parameters if p.role == "weight" and p.layer == layer]
+
+    @contextlib.contextmanager
+    def in_evaluation(self) -> Iterator[None]:
+        """Within it, networks are measured: no state that users' activations keep is changed."""
+        with contextlib.ExitStack() as stack:
+            for users in (one for activation in self.activations for one in activation.users):
+                stack.enter_context(users.in_evaluation())
+            yield
 
     def forward(self, x_GBI: Tensor, step: int | None = None, stats: list[LayerStats] | None = None) -> Tensor:
         """Outputs [R, C, B]. The batch of a group is shared by its R/G networks.

@@ -28,8 +28,10 @@ class _Recurrent(AutogradNetworks):
         self.recurrent: list[Tensor] = []
         self.biases: list[Tensor] = []
         for place, layer in enumerate(sizes.layers):
-            w, b = maker.draw(Fans(layer.inputs, layer.pre), blocks=layer.gates)
-            back, _ = maker.draw(Fans(layer.units, layer.pre), blocks=layer.gates, hidden=False, recurrent=True)
+            w, b = maker.draw(Fans(layer.inputs, layer.pre, units=layer.units), blocks=layer.gates)
+            back, _ = maker.draw(
+                Fans(layer.units, layer.pre, units=layer.units), blocks=layer.gates, hidden=False, recurrent=True
+            )
             if layer.gates > 1:
                 b[:, layer.pre : 2 * layer.pre] += 1  # forget gates start open (Jozefowicz et al. 2015)
             self.inward.append(self.own(w, "weight", place).tensor)

@@ -29,24 +29,27 @@ class WeightMaker:
     def draw(self, fans: Fans, *, blocks: int = 1, hidden: bool = True, recurrent: bool = False) -> tuple[Tensor, Tensor]:
         """Weights [R, blocks·O, I·P], one matrix of the given fans or several one below another, and biases [R, blocks·O, 1].
 
-        Biases of hidden layers are the constant ``bias`` and what the init adds to it, others are 0.
+        Biases of hidden layers are the constant ``bias`` and what the init adds to it, others are 0 or what the init draws.
         """
         rows, columns = blocks * fans.outputs, fans.fan_in
         kinds = [_kind_of_init(spec, recurrent) for spec in self.pack.variants]
-        adjusts = hidden and any(INITS[name].adjust for name, *_ in kinds)
+        normalised = hidden and self.pack.shared.norm != "none"  # its shift takes the place of biases
+        draws = not recurrent and any((hidden and INITS[name].adjust) or INITS[name].biases for name, *_ in kinds)
         w_SKOI = torch.empty(len(self._noise), len(kinds), rows, columns, device=self.device, dtype=self.dtype)
         b_SKO = torch.zeros(len(self._noise), len(kinds), rows, device=self.device, dtype=self.dtype)
         for s, (generator, further) in enumerate(zip(self._noise, self._more, strict=True)):
             # seed by seed: functions of several seeds at once could round by how many there are
             noise_OI = torch.from_numpy(generator.standard_normal((rows, columns)))
-            more_O3 = torch.from_numpy(further.standard_normal((rows, 3))) if adjusts else None
+            more_O3 = torch.from_numpy(further.standard_normal((rows, 3))) if draws else None
             for name, init_gain, factor in dict.fromkeys(kinds):
                 of_kind = [k for k, kind in enumerate(kinds) if kind == (name, init_gain, factor)]
                 w_OI = INITS[name].weights(noise_OI.view(blocks, fans.outputs, columns), fans, factor).reshape(rows, columns)
-                adjust = INITS[name].adjust
-                if adjust is not None and more_O3 is not None:
+                adjust, biases = INITS[name].adjust, INITS[name].biases
+                if adjust is not None and more_O3 is not None and hidden:
                     w_OI, b_O = adjust(w_OI, more_O3)
                     b_SKO[s, of_kind] = b_O.to(b_SKO)
+                if biases is not None and more_O3 is not None and not normalised:
+                    b_SKO[s, of_kind] = biases(more_O3, fans).to(b_SKO)
                 w_SKOI[s, of_kind] = (w_OI * init_gain).to(w_SKOI)
         if hidden:
             b_SKO += b_SKO.new_tensor([spec.bias for spec in self.pack.specs]).view(len(self._noise), -1, 1)
