@@ -17,6 +17,6 @@ def user_path(given: str | Path, what: str) -> Path:
         path = Path(given).expanduser()
         path.exists()  # a name that is too long, or a loop of links, is found out here
         return path
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{what}: '{str(given)[:80]}' is not a usable path ({reason})") from error

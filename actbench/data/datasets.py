@@ -5,7 +5,9 @@ Images stay as published (uint8); they are scaled by a network's ``input_scaling
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import math
 import os
 from collections.abc import Callable
@@ -16,12 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from actbench.base.errors import UserError, unknown
+from actbench.base.machine import available_memory
 from actbench.base.paths import PACKAGE, user_path
 from actbench.base.rng import stream
 from actbench.data.downloads import load_torchvision
 
 MOST_CLASSES = 100_000
 MOST_CHANNELS = 4
+CHECKSUMS = ".actbench-checksums.json"  # beside the data sets
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -183,12 +187,35 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     return _checked(name, DATASETS[name].load(name, data_dir or default_data_dir(), download))
 
 
-def verify(name: str, data: Data) -> bool:
-    """Whether a data set's checksum is known (and then right); UserError if it is wrong."""
-    wanted = None if is_path(name) else DATASETS[name].checksum
-    if wanted and data.checksum != wanted:
-        raise UserError(f"dataset '{name}' differs from the published one: its checksum is {data.checksum}, expected {wanted}")
+def verify(name: str, data: Data, data_dir: Path | None = None, *, keep: bool = False) -> bool:
+    """Whether there is a checksum to compare a data set with: the published one, or the one that was kept when it was first read
+    here, after its download; UserError if it differs. If there is none, it may be kept for the next time.
+    """
+    if is_path(name):
+        return False
+    path = (data_dir or default_data_dir()) / CHECKSUMS
+    kept = _kept_checksums(path) if DATASETS[name].checksum is None else {}
+    wanted = DATASETS[name].checksum or kept.get(name)
+    if wanted is None and keep:
+        with contextlib.suppress(OSError):  # such as a folder of data that all may read and nobody write
+            new = path.with_name(f"{CHECKSUMS}.{os.getpid()}.tmp")
+            new.write_text(json.dumps({**kept, name: data.checksum}, indent=2) + "\n", encoding="utf-8")
+            new.replace(path)
+    if wanted is not None and data.checksum != wanted:
+        since = "the published one" if DATASETS[name].checksum else f"what was first read here (see '{path}')"
+        raise UserError(
+            f"dataset '{name}' differs from {since}: its checksum is {data.checksum}, expected {wanted}; "
+            f"move its files away and fetch it anew: actbench data {name}"
+        )
     return wanted is not None
+
+
+def _kept_checksums(path: Path) -> dict[str, str]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -201,15 +228,30 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             for key in ARRAYS:
                 if key not in archive:
                     raise UserError(f"dataset: '{path}' has no array '{key}'; needed: {', '.join(ARRAYS)}")
-            arrays = {key: archive[key] for key in ARRAYS}
-            for key, array in arrays.items():
-                if not isinstance(array, np.ndarray):
-                    raise UserError(f"dataset: '{path}': '{key}' is not a numpy array")
-            return arrays
+            needed, free = sum(_claimed(archive, key, path) for key in ARRAYS), available_memory()
+            if needed > free:
+                raise UserError(
+                    f"dataset: '{path}' has {needed / 2**30:.1f} GiB of numbers; {free / 2**30:.1f} GiB of memory are free"
+                )
+            return {key: archive[key] for key in ARRAYS}
     except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged archives raise anything from zlib.error to SyntaxError
         raise UserError(f"dataset: '{path}' is not a readable .npz file ({error})") from error
+
+
+def _claimed(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> int:
+    """Bytes of an array, by its header alone; UserError if the archive does not hold as many."""
+    assert archive.zip is not None
+    member = archive.zip.getinfo(key if key in archive.zip.namelist() else f"{key}.npy")
+    with archive.zip.open(member) as stream:
+        read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(stream) == (1, 0) else None
+        shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(stream)
+        held = member.file_size - stream.tell()
+    size = math.prod(shape) * dtype.itemsize
+    if size > held and not dtype.hasobject:
+        raise UserError(f"dataset: '{path}': '{key}' claims to have shape {shape} and holds only {held:,} bytes")
+    return size
 
 
 def _as_image(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int] | None]:

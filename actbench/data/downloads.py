@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -34,14 +35,16 @@ def load_torchvision(class_name: str, name: str, data_dir: Path, download: bool)
     except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
         raise UserError(
             f"dataset '{name}' needs a torchvision that fits the installed torch ({error}); "
-            "install a pair: pip install --upgrade torch torchvision"
+            "install both from one index: pip install --upgrade torch torchvision (without a GPU, and smaller: "
+            "--index-url https://download.pytorch.org/whl/cpu)"
         ) from error
     maker = getattr(vision, class_name)
     try:
         return _read(maker, data_dir, fetch=False)
     except Exception as missing:  # torchvision raises all sorts: nothing there, partial files, wrong checksums
         if not download:
-            raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: actbench data {name}") from missing
+            fetch = f"actbench data {name} --data-dir {shlex.quote(str(data_dir))}"
+            raise UserError(f"dataset '{name}' is not in '{data_dir}'; fetch it with: {fetch}") from missing
     try:
         return _download(name, maker, data_dir)
     except Exception as error:

@@ -70,7 +70,7 @@ def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float]) -> Path:
 
 def read_part(path: Path) -> Part:
     """Reads a part; UserError if it is not whole."""
-    tables = {table: read_table(path / f"{table}.csv", table, must_exist=True) for table in TABLES}
+    tables = {table: read_table(path / f"{table}.csv", table)[0] for table in TABLES}
     try:
         seconds = json.loads((path / "part.json").read_text(encoding="utf-8"))
         return Part(tables, {str(name): float(value) for name, value in seconds.items()})

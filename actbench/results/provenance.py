@@ -7,46 +7,89 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actbench.base import machine
 from actbench.base.errors import UserError
 from actbench.data.datasets import Data
-from actbench.results.reading import read_meta
 from actbench.study.load import Study
 
-EARLIER = 20  # commands before the last, of which a folder keeps account
+VERSIONS = ("actbench", "torch")  # those that figures depend on
 
 
-def meta_of(folder: Path, study: Study, data: Mapping[str, Data], device: str, command: str) -> dict[str, Any]:
-    """meta.json of a run that begins; UserError if results in the folder were measured on other data."""
+def meta_of(
+    folder: Path, before: Mapping[str, Any], study: Study, data: Mapping[str, Data], device: str, command: str | None
+) -> dict[str, Any]:
+    """meta.json of a run that begins, and is one more session unless it has no ``command``, since there is nothing to train.
+
+    Args:
+        before: meta.json until now, empty if there is none.
+
+    Raises:
+        UserError: results in the folder were measured on other data.
+    """
     datasets = {
-        name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test)}
+        name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test),
+               "classes": one.classes, "majority": float(np.bincount(one.y_test).max() / len(one.y_test))}
         for name, one in data.items()
-    }
-    before = read_meta(folder) or {}
-    for name, known in before.get("datasets", {}).items():
-        if name in datasets and datasets[name]["checksum"] != known.get("checksum"):
-            raise UserError(
-                f"dataset '{name}' is not what the results in '{folder}' were measured on (its checksum differs); "
-                "name another --out, or set them aside with --fresh"
-            )
+    }  # fmt: skip
+    if (name := other_data(before, {"datasets": datasets})) is not None:
+        raise UserError(
+            f"dataset '{name}' is not what the results in '{folder}' were measured on (its checksum differs); "
+            "name another --out, or set them aside with --fresh"
+        )
     sizes = {min(spec.probe_size, data[spec.dataset].shape.train) for spec in study.specs}
-    earlier = [*before.get("earlier", []), {key: before.get(key) for key in ("command", "started", "study")}]
-    return {
+    meta = {
+        **before,
         "study": {
             "name": study.name,
             "sweeps": [{key: _short(values) for key, values in grid.items()} for grid in study.grids],
             "networks": len(study.specs),
             "axes": study.axes,
+            "report_by": study.report_by,
         },
+        "datasets": {**before.get("datasets", {}), **datasets},
+        "probe_size": sizes.pop() if len(sizes) == 1 else sorted(sizes),
+    }
+    sessions = before.get("sessions", [])
+    if command is None:
+        return {**meta, "sessions": sessions}
+    session = {
         "command": command,
         "started": now(),
+        "finished": None,
         "git_commit": machine.git_commit(),
         "versions": machine.versions(),
         "hardware": machine.hardware(device),
-        "datasets": {**before.get("datasets", {}), **datasets},
-        "probe_size": sizes.pop() if len(sizes) == 1 else sorted(sizes),
-        "earlier": earlier[-EARLIER:] if before else [],
     }
+    # the last session's facts stand beside the list as well, where those of the only session always stood
+    return {**meta, **session, "sessions": [*sessions, {"session": len(sessions) + 1, "study": study.name, **session}]}
+
+
+def other_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The name of a data set that two folders' meta.json have, and whose checksums differ; None if there is none."""
+    known, here = one.get("datasets", {}), other.get("datasets", {})
+    return next((name for name in known if name in here and known[name].get("checksum") != here[name].get("checksum")), None)
+
+
+def other_versions(folder: Path, meta: Mapping[str, Any]) -> str | None:
+    """A line for a folder that has results of other versions than today's; None if all are of the same."""
+    here = _of_versions({"versions": machine.versions(), "git_commit": machine.git_commit()})
+    others = dict.fromkeys(_of_versions(session) for session in meta.get("sessions", []))
+    others.pop(here, None)
+    if not others:
+        return None
+    return (
+        f"'{folder}' has results of {'; of '.join(others)}. This is {here}. What is finished stays as it is; "
+        "--fresh trains all of it anew"
+    )
+
+
+def _of_versions(session: Mapping[str, Any]) -> str:
+    versions, commit = session.get("versions"), session.get("git_commit")
+    known = versions if isinstance(versions, dict) else {}
+    names = [f"{name} {known.get(name) or 'of unknown version'}" for name in VERSIONS]
+    return f"{names[0]}{f' (commit {str(commit)[:12]})' if commit else ''} with {names[1]}"
 
 
 def _short(values: list[Any]) -> list[Any] | str:

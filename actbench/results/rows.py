@@ -1,4 +1,4 @@
-"""A pack's measurements as rows of the tables, in lines of CSV.
+"""A pack's measurements as rows of the tables, in lines of CSV. Whoever takes a row in adds its session.
 
 Numbers are written with as many digits as their precision carries (9 of float32, 15 of float64); NaN is an empty field.
 """
@@ -22,15 +22,15 @@ Rows = dict[str, list[str]]  # table → its lines of CSV, each ending in a newl
 def rows_of(specs: Sequence[RunSpec], measured: Any) -> Rows:
     """The rows of a pack's networks, in its order, from the ``Measurements`` of ``train.train``."""
     number = "%.15g" if specs[0].dtype == "float64" else "%.9g"
-    keys = [_csv_line(getattr(spec, name) for name in KEY_COLUMNS)[:-1] for spec in specs]
+    keys = [csv_line(getattr(spec, name) for name in KEY_COLUMNS)[:-1] for spec in specs]
     rows: Rows = {table: [] for table in TABLES}
     for evaluation in measured.evaluations:
         when = f"{evaluation.epoch:.6g},{evaluation.step}"
         for r, figures in enumerate(_texts(evaluation.network, (*LOSSES, *NETWORK_METRICS), number)):
-            rows["history"].append(f"{keys[r]},{when},{','.join(figures)}\n")
+            rows["history"].append(f"{keys[r]},{when},{','.join(figures)},\n")
         for place, figures in enumerate(_texts(evaluation.layers, LAYER_COLUMNS[1:], number)):
             r, layer = divmod(place, len(measured.units))
-            rows["layers"].append(f"{keys[r]},{when},{layer + 1},{measured.units[layer]},{','.join(figures)}\n")
+            rows["layers"].append(f"{keys[r]},{when},{layer + 1},{measured.units[layer]},{','.join(figures)},\n")
     names, reached = (*LOSSES, *RUN_METRICS), epochs_to(measured.evaluations)
     for r, figures in enumerate(_texts(measured.evaluations[-1].network, names, number)):
         fields = {
@@ -67,12 +67,17 @@ def _texts(figures: Mapping[str, np.ndarray], names: Iterable[str], number: str)
 
 def _run_line(spec: RunSpec, fields: Mapping[str, Any]) -> str:
     row = {"run_id": spec.run_id, **{name: getattr(spec, name) for name in SETTINGS}, **fields}
-    values = (row.get(name) for name in COLUMNS["runs"])
-    return _csv_line(str(value).lower() if isinstance(value, bool) else value for value in values)
+    return csv_line(row.get(name) for name in COLUMNS["runs"])
 
 
-def _csv_line(fields: Iterable[Any]) -> str:
+def csv_line(fields: Iterable[Any]) -> str:
     """One line of CSV, with quotes where a field needs them; None is an empty field."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(fields)
+    texts = (str(field).lower() if isinstance(field, bool) else field for field in fields)
+    csv.writer(buffer, lineterminator="\n").writerow(texts)
     return buffer.getvalue()
+
+
+def fields_of(line: str) -> list[str]:
+    """The fields of one line of CSV."""
+    return next(csv.reader([line], strict=True)) if '"' in line else line.rstrip("\n").split(",")

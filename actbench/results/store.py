@@ -1,8 +1,9 @@
 """One result folder, held by the run that writes its tables. Nothing finished is lost, whatever is killed when.
 
 A folder holds runs.csv, history.csv, layers.csv and meta.json. While a run is on, each finished pack lies whole in
-``.actbench-parts/`` (parts.py); parts are merged into the tables, each table being written whole and renamed, and are removed
-only then. A part that is merged twice changes nothing: rows go by ``run_id``.
+``.actbench-parts/SESSION/`` (parts.py); parts are merged into the tables, each table being written whole and renamed, and are
+removed only then. A part that is merged twice changes nothing: rows go by ``run_id``. meta.json has the checksums of the tables;
+while these are written, it has those of the old ones as well, so that a folder can be read after a kill at any time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
-from actbench.results.columns import HEADERS, TABLES
+from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, sync_folder, write_error, write_synced
-from actbench.results.reading import FINISHED, FORMAT_VERSION, PARTS, Tables, check_whole, read_folder, runs_column
+from actbench.results.reading import PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
 from actbench.results.rows import rows_of_failed
 from actbench.study.spec import RunSpec
+
+LOCK = ".actbench-lock"
+SET_ASIDE = "set-aside"  # where foreign files go that lie among parts
+_SESSION = re.compile("[0-9]{1,9}")
+_PART = re.compile("[0-9a-f]{32}|[0-9]+-[0-9]+-[0-9]+")  # of this version, of version 0.1.0
 
 
 @contextlib.contextmanager
@@ -42,27 +49,27 @@ def _uninterrupted() -> Iterator[None]:
 
 class Store:
     """One result folder, held by one process at a time. Use as a context manager: on entering, UserError if the folder cannot
-    be written, is in use, or holds files that are not this version's results.
+    be written, is in use, or holds files that are not results. ``fresh``: what it holds is set aside.
+
+    Attributes:
+        parts: where packs of this session write their parts.
+        notes: what a user should know.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.parts = folder / PARTS
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        self.folder, self.fresh = folder, fresh
+        self.notes: list[str] = []
         self._merged: set[Path] = set()  # parts whose rows are in the tables here, and not yet on the disk
 
     def __enter__(self) -> Store:
-        from filelock import FileLock, Timeout
-
+        if self.fresh and self.folder.exists():
+            self._set_results_aside()
+        self._lock = _lock(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.folder / ".actbench-lock")
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"'{self.folder}' is in use by another actbench run; wait for it, or name another --out") from None
-        except OSError as error:
-            raise UserError(f"cannot write to '{self.folder}': {error.strerror or error}") from error
-        try:
-            self.tables = read_folder(self.folder)
+            contents = read_folder(self.folder, merging=True)
+            self.meta, self.tables, self._checksums = contents.meta, contents.tables, contents.checksums
+            self.session = len(self.meta.get("sessions", [])) + 1
+            self.parts = self.folder / PARTS / str(self.session)
             self.take_in_parts()
             check_whole(self.folder, self.tables)
         except BaseException:
@@ -71,12 +78,10 @@ class Store:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(OSError):  # if it is empty; a part that could not be merged stays
-            self.parts.rmdir()
-        # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
-        with contextlib.suppress(OSError):
-            (self.folder / ".actbench-lock").unlink()
-        self._lock.release()
+        for path in (*(self.folder / PARTS).glob("*"), self.folder / PARTS):
+            with contextlib.suppress(OSError):  # if it is empty; a part that could not be merged stays
+                path.rmdir()
+        _release(self.folder, self._lock)
 
     @property
     def status(self) -> dict[str, str]:
@@ -86,7 +91,7 @@ class Store:
     @property
     def finished(self) -> set[str]:
         """The run_ids of networks that need no more training."""
-        return {run_id for run_id, status in self.status.items() if status in FINISHED}
+        return finished_of(self.tables)
 
     def errors(self, run_ids: Iterable[str]) -> list[str]:
         """The distinct reasons of failed networks."""
@@ -100,28 +105,40 @@ class Store:
         part = read_part(path)
         if set(part.tables["runs"]) != set(run_ids):
             raise UserError(f"'{path}' does not hold the networks that it is named after; nothing was changed")
-        self._merge(path, part.tables)
+        self._merge(path, part.tables, str(self.session))
         return part
 
     @_uninterrupted()
     def take_in_parts(self) -> None:
         """Takes in all parts on the disk, whoever wrote them. Nobody may be writing any more."""
-        for path in finished_parts(self.parts):
-            if path not in self._merged:
-                self._merge(path, read_part(path).tables)
+        parts = self.folder / PARTS
+        if os.path.lexists(parts) and not parts.is_dir():
+            self._set_foreign_aside(parts)
+        for path in finished_parts(parts):
+            if _SESSION.fullmatch(path.name) and path.is_dir():
+                for part in finished_parts(path):
+                    self._take_in_one(part, path.name)
+            else:
+                self._take_in_one(path, str(max(1, self.session - 1)))
+
+    def _take_in_one(self, path: Path, session: str) -> None:
+        if not _PART.fullmatch(path.name) or not path.is_dir():
+            self._set_foreign_aside(path)
+        elif path not in self._merged:
+            self._merge(path, read_part(path).tables, session)
 
     @_uninterrupted()
     def add_failed(self, specs: Sequence[RunSpec], reason: str) -> None:
         """Keeps a row for each network that could not be trained; the next run tries them again."""
         for spec, line in zip(specs, rows_of_failed(specs, reason), strict=True):
             for table in TABLES:
-                self.tables[table][spec.run_id] = [line] if table == "runs" else []
+                self.tables[table][spec.run_id] = [_of_session(line, str(self.session))] if table == "runs" else []
 
-    def _merge(self, path: Path, tables: Tables) -> None:
+    def _merge(self, path: Path, tables: Tables, session: str) -> None:
         self._merged.add(path)
         for run_id in tables["runs"]:
             for table in TABLES:
-                self.tables[table][run_id] = tables[table].get(run_id, [])
+                self.tables[table][run_id] = [_of_session(line, session) for line in tables[table].get(run_id, ())]
 
     @_uninterrupted()
     def save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
@@ -129,34 +146,98 @@ class Store:
         runs = self.tables["runs"]
         ours = dict.fromkeys(run_id for run_id in order if run_id in runs)
         order = [*(run_id for run_id in runs if run_id not in ours), *ours]
+        lines = {
+            table: [HEADERS[table], *(line for run_id in order for line in self.tables[table].get(run_id, ()))]
+            for table in TABLES
+        }
+        new = {table: checksum_of(line.encode() for line in lines[table]) for table in TABLES}
+        changed = [table for table in reversed(TABLES) if new[table] != self._checksums.get(table)]
         try:
             # meta.json first: tables without it would not be taken for results; runs.csv last: it says what is finished
-            _replace(self.folder / "meta.json", [json.dumps({"format_version": FORMAT_VERSION, **meta}, indent=2) + "\n"])
-            for table in reversed(TABLES):
-                lines = (line for run_id in order for line in self.tables[table].get(run_id, ()))
-                _replace(self.folder / f"{table}.csv", [HEADERS[table], *lines])
+            if changed:
+                both = {table: [known for known in {new[table]: 0, self._checksums.get(table): 0} if known] for table in TABLES}
+                self._write_meta(meta, both)
+            for table in changed:
+                _replace(self.folder / f"{table}.csv", lines[table])
+            sync_folder(self.folder)
+            self._checksums = new
+            self._write_meta(meta, new)
             sync_folder(self.folder)
             while self._merged:
                 remove_part(self._merged.pop())
         except OSError as error:
             raise write_error(self.folder, error) from error
 
+    def _write_meta(self, meta: Mapping[str, Any], checksums: Mapping[str, Any]) -> None:
+        content = {"format_version": FORMAT_VERSION, **meta, "checksums": checksums}
+        _replace(self.folder / "meta.json", [json.dumps(content, indent=2) + "\n"])
 
-def set_aside(folder: Path) -> Path | None:
-    """Renames a result folder to FOLDER.old-1, -2, …; returns the new name, None if there was nothing."""
-    if not folder.exists():
-        return None
-    ours = ("meta.json", PARTS, *(f"{table}.csv" for table in TABLES))
-    if not folder.is_dir() or (any(folder.iterdir()) and not any((folder / name).exists() for name in ours)):
-        raise UserError(f"'{folder}' is not a result folder, so --fresh leaves it alone; name another --out")
-    folder, number = folder.absolute(), 1
-    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
+    def _set_foreign_aside(self, path: Path) -> None:
+        """Moves what is not a part out of the way, since what lies among parts would be read."""
+        target = _free_name(self.folder / SET_ASIDE / path.name)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+        except OSError as error:
+            raise UserError(
+                f"'{path}' is none of actbench's files, and cannot be set aside: {error.strerror or error}"
+            ) from error
+        self.notes.append(f"'{path}' is none of actbench's files; set aside as '{target}'")
+
+    def _set_results_aside(self) -> None:
+        """Renames the folder to FOLDER.old-1, -2, …, once no other run holds it."""
+        ours = ("meta.json", PARTS, LOCK, *(f"{table}.csv" for table in TABLES))
+        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not any((self.folder / one).exists() for one in ours)):
+            raise UserError(f"'{self.folder}' is not a result folder, so --fresh leaves it alone; name another --out")
+        if not any(self.folder.iterdir()):
+            return
+        lock, folder = _lock(self.folder), self.folder.absolute()
+        if os.name == "nt":  # which renames no folder of an open file
+            _release(folder, lock)
+        target = _free_name(folder.with_name(f"{folder.name}.old"))
+        try:
+            folder.rename(target)
+        except OSError as error:
+            target = folder
+            raise UserError(f"cannot set '{folder}' aside: {error.strerror or error}") from error
+        finally:
+            _release(target, lock)
+        self.notes.append(f"old results set aside in {target}")
+
+
+def _lock(folder: Path) -> Any:
+    """Holds a folder, which is made if need be; UserError if another run holds it, or it cannot be written."""
+    from filelock import FileLock, Timeout
+
     try:
-        folder.rename(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(blocking=False)
+        return lock
+    except Timeout:
+        raise UserError(f"'{folder}' is in use by another actbench run; wait for it, or name another --out") from None
     except OSError as error:
-        raise UserError(f"cannot set '{folder}' aside: {error.strerror or error}") from error
+        raise UserError(f"cannot write to '{folder}': {error.strerror or error}") from error
+
+
+def _release(folder: Path, lock: Any) -> None:
+    # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
+    with contextlib.suppress(OSError):
+        (folder / LOCK).unlink()
+    lock.release()
+
+
+def _free_name(path: Path) -> Path:
+    """PATH-1, PATH-2, …: the first that is not there."""
+    number = 1
+    while os.path.lexists(target := path.with_name(f"{path.name}-{number}")):
+        number += 1
     return target
+
+
+def _of_session(line: str, session: str) -> str:
+    """A row with its session, the last column, if it has none yet."""
+    return f"{line[:-1]}{session}\n" if line.endswith(",\n") else line
 
 
 def _replace(path: Path, lines: list[str]) -> None:

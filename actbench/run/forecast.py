@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import multiprocessing
 import time
 from collections.abc import Sequence
 
@@ -10,11 +11,13 @@ import psutil
 import torch
 from torch import Tensor
 
+from actbench.base.errors import UserError
 from actbench.data.datasets import Shape
 from actbench.engine.device_data import DeviceData
 from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.trainer import Trainer
+from actbench.launch.isolated import EndedError, isolated
 from actbench.plan.architecture import architecture
 from actbench.plan.costs import data_bytes, pack_bytes
 from actbench.plan.pack import Pack
@@ -32,27 +35,48 @@ SIDE_BY_SIDE = 1.25  # a pack takes so much longer while others train: they shar
 LIGHT_PROCESS = 120 * 2**20
 
 
-def forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float]:
-    """Seconds and bytes that a run takes: some packs are timed and scaled up; none is trained to its end, nothing is written."""
+def forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float, float]:
+    """Seconds and bytes that a run takes, and the seconds of these in which it measures.
+
+    Some packs are timed and scaled up; none is trained to its end, nothing is written. UserError if an activation of the user's
+    own ends the process that it is tried in.
+    """
+    if prepared.own_activations and not multiprocessing.current_process().daemon:
+        try:
+            return isolated(_forecast, prepared, packs)
+        except EndedError as error:
+            names = ", ".join(dict(prepared.own_activations))
+            raise UserError(f"activation: {names}: a network ended the process that timed it ({error})") from None
+    return _forecast(prepared, packs)
+
+
+def _forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float, float]:
     base = float(psutil.Process().memory_info().rss)  # this process has loaded what a slot loads
     slots = max(1, min(prepared.slots, len(packs)))
-    seconds = START_SECONDS + _seconds(prepared, packs) * (1 if slots == 1 else SIDE_BY_SIDE / slots) if packs else 0.0
-    return seconds, _memory(prepared, packs, slots, base)
+    memory = _memory(prepared, packs, slots, base)
+    if not packs:
+        return 0.0, memory, 0.0
+    seconds, measuring = (part * (1 if slots == 1 else SIDE_BY_SIDE / slots) for part in _seconds(prepared, packs))
+    return START_SECONDS + seconds, memory, measuring
 
 
-def _seconds(prepared: Prepared, packs: list[Pack]) -> float:
-    """Of all packs, one after another: the costliest kinds are timed, the others scaled by their arithmetic."""
+def _seconds(prepared: Prepared, packs: list[Pack]) -> tuple[float, float]:
+    """Of all packs, one after another, in all and for measuring: the costliest kinds are timed, others scaled by arithmetic."""
     alike = [name for name in SETTINGS if name not in settings_with("stacked")]
     kinds: dict[tuple, list[Pack]] = collections.defaultdict(list)
     for pack in packs:
         kinds[(*(getattr(pack.shared, name) for name in alike), len(pack.seeds) > 1)].append(pack)
     work = {kind: sum(_work(pack, prepared) for pack in some) for kind, some in kinds.items()}
     costly = sorted(kinds, key=work.__getitem__, reverse=True)[:MOST_KINDS]
-    seconds = 0.0
+    seconds = measuring = 0.0
+    scale = sum(work.values()) / sum(work[kind] for kind in costly)
     for kind in costly:
         sample = kinds[kind][len(kinds[kind]) // 2]
-        seconds += _time_pack(sample, prepared) * work[kind] / _work(sample, prepared)
-    return seconds * sum(work.values()) / sum(work[kind] for kind in costly)
+        times = scale * work[kind] / _work(sample, prepared)
+        rest, measured = _time_pack(sample, prepared)
+        seconds += times * (rest + measured)
+        measuring += times * measured
+    return seconds, measuring
 
 
 def _memory(prepared: Prepared, packs: list[Pack], slots: int, base: float) -> float:
@@ -82,8 +106,8 @@ def _evaluated_examples(spec: RunSpec, shape: Shape) -> float:
 
 
 @torch.no_grad()
-def _time_pack(pack: Pack, prepared: Prepared) -> float:
-    """Seconds that a pack takes alone."""
+def _time_pack(pack: Pack, prepared: Prepared) -> tuple[float, float]:
+    """Seconds that a pack takes alone: for training and all else, and for measuring."""
     spec, data = pack.shared, prepared.data[pack.shared.dataset]
     plan = plan_pack(pack, data.shape, prepared.device)
     on_device = DeviceData(data, plan, prepared.device)
@@ -99,7 +123,7 @@ def _time_pack(pack: Pack, prepared: Prepared) -> float:
             trainer.evaluate(0)
             evaluation = time.perf_counter() - began
         trainer.close()
-    return setup + step * plan.steps + evaluation * len(plan.evaluated)
+    return setup + step * plan.steps, evaluation * len(plan.evaluated)
 
 
 def _time_steps(trainer: Trainer, batches: Sequence[Tensor]) -> float:

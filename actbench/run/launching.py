@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,15 @@ if TYPE_CHECKING:  # torch begins to load before anything else is imported
 
 def torch_ahead(options: Options) -> contextlib.AbstractContextManager[None]:
     """Within it, torch is loaded in the background for processes, if they will be wanted as far as options say."""
-    return server_with_torch() if is_cpu(options.device) and _may_use_processes(options) else contextlib.nullcontext()
+    return server_with_torch() if is_cpu(options.device) and options.may_use_processes else contextlib.nullcontext()
 
 
 def make_launcher(prepared: Prepared, parts: Path, options: Options) -> Launcher:
-    """Processes on a CPU, and where a GPU is to train several packs at a time; else, or if asked for, the run's own thread."""
-    if _may_use_processes(options) and (options.processes or prepared.slots > 1 or not prepared.on_gpu):
+    """Processes on a CPU, and where a GPU is to train several packs at a time or code of the user's own; else, or if asked for,
+    the run's own thread.
+    """
+    wanted = options.processes or prepared.slots > 1 or not prepared.on_gpu or prepared.own_activations
+    if options.may_use_processes and wanted:
         from actbench.launch.local import LocalLauncher
 
         return LocalLauncher(prepared.slots, parts, options.data_dir, prepared.device)
@@ -31,7 +33,3 @@ def make_launcher(prepared: Prepared, parts: Path, options: Options) -> Launcher
     from actbench.launch.pack_job import PackJob
 
     return InProcessLauncher(PackJob(prepared.device, options.data_dir, parts, dict(prepared.data)))
-
-
-def _may_use_processes(options: Options) -> bool:
-    return options.processes is not False and not multiprocessing.current_process().daemon  # which may have no children

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actbench.launch.dispatch import dispatch
-from actbench.results.store import Store, set_aside
+from actbench.results.store import Store
 from actbench.run.launching import make_launcher, torch_ahead
 from actbench.run.options import Options, Outcome
 from actbench.run.prepare import prepare
@@ -29,9 +29,7 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
     options = options or Options()
     with torch_ahead(options):
         prepared = prepare(study, overrides, options)
-        if options.fresh and (old := set_aside(prepared.folder)):
-            options.on_note(f"old results set aside in {old}")
-        with Store(prepared.folder) as store, Session(prepared, store, options) as session:
+        with Store(prepared.folder, fresh=options.fresh) as store, Session(prepared, store, options) as session:
             if session.packs:
                 with make_launcher(prepared, store.parts, options) as launcher:
                     for event in dispatch(session.packs, launcher, prepared.shapes):

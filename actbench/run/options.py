@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,11 @@ class Options:
     command: str = ""
     on_event: Callable[[Started | Progress | Finished], None] = lambda event: None
     on_note: Callable[[str], None] = lambda text: None
+
+    @property
+    def may_use_processes(self) -> bool:
+        """Whether packs may train, and a user's code be tried, in processes: not in one that may have no children."""
+        return self.processes is not False and not multiprocessing.current_process().daemon
 
 
 @dataclass

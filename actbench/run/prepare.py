@@ -10,11 +10,13 @@ from pathlib import Path
 from actbench.base import machine
 from actbench.base.errors import UserError
 from actbench.base.paths import user_path
-from actbench.data.datasets import Data, Shape, load_dataset
+from actbench.data.datasets import Data, Shape, load_dataset, verify
+from actbench.launch.isolated import check_activations
 from actbench.plan.architecture import architecture
 from actbench.plan.costs import data_bytes, pack_bytes
 from actbench.plan.pack import Pack
 from actbench.plan.packing import make_packs
+from actbench.plan.schedule import evaluation_steps
 from actbench.run.options import Options
 from actbench.science.activations import is_dotted
 from actbench.study.load import Study, load_study
@@ -37,26 +39,31 @@ class Prepared:
         """Whether it trains on a GPU."""
         return self.device.startswith("cuda")
 
+    @property
+    def own_activations(self) -> list[tuple[str, int]]:
+        """The user's own activations, with the widths that they have."""
+        return _own_activations(self.study)
+
     def packs(self, finished: Collection[str]) -> list[Pack]:
         """The packs of the networks that have no result yet: one for each slot at least, if there are as many networks."""
         missing = (spec for spec in self.study.specs if spec.run_id not in finished)
         return make_packs(missing, self.shapes, self.slots, on_gpu=self.on_gpu)
 
 
-def prepare(study: str, overrides: Sequence[str], options: Options) -> Prepared:
-    """Reads a study, loads its data, and checks every value, the device, and whether each network fits into memory."""
+def prepare(study: str, overrides: Sequence[str], options: Options, *, download: bool = True) -> Prepared:
+    """Reads a study, loads its data, and checks every value, the device, and whether each network fits into memory.
+
+    UserError for data that are not here, unless they may be downloaded; for data that are not as they were published.
+    """
     machine.user_modules_importable()
     loaded = load_study(study, overrides, options.config_dir)
-    for note in loaded.notes:
-        options.on_note(note)
     device = machine.find_device(options.device)
-    own = dict.fromkeys((spec.activation, spec.width) for spec in loaded.specs if is_dotted(spec.activation))
-    if own:
-        from actbench.engine.user_activations import check_user_activation
-
-        for name, width in own:
-            check_user_activation(name, width)
-    data = {name: load_dataset(name, options.data_dir) for name in dict.fromkeys(spec.dataset for spec in loaded.specs)}
+    if own := _own_activations(loaded):
+        check_activations(own, isolate=options.may_use_processes)
+    names = dict.fromkeys(spec.dataset for spec in loaded.specs)
+    data = {name: load_dataset(name, options.data_dir, download=download) for name in names}
+    for name, one in data.items():
+        verify(name, one, options.data_dir, keep=download)
     shapes = {name: one.shape for name, one in data.items()}
     memory = machine.available_memory() if device == "cpu" else math.inf
     stacked = set(settings_with("stacked")) - {"activation", "pieces"}  # seeds, rates and the like, which change no size
@@ -64,13 +71,20 @@ def prepare(study: str, overrides: Sequence[str], options: Options) -> Prepared:
     for spec in {tuple(getattr(spec, name) for name in sizing): spec for spec in loaded.specs}.values():
         _check_size(spec, shapes[spec.dataset], memory)
     folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
+    for note in loaded.notes:  # after what may be wrong, so that an error stands alone
+        options.on_note(note)
     slots = options.workers or (machine.cpu_count() if device == "cpu" else 1)
     return Prepared(loaded, folder, device, slots, data, shapes)
+
+
+def _own_activations(study: Study) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((spec.activation, spec.width) for spec in study.specs if is_dotted(spec.activation)))
 
 
 def _check_size(spec: RunSpec, shape: Shape, memory: float) -> None:
     """UserError if a network cannot read such data, takes more of them than there are, or does not fit into the memory."""
     architecture(spec, shape)
+    evaluation_steps(spec, shape.train)
     if spec.train_size and spec.train_size >= shape.train:
         raise UserError(
             f"train_size: {spec.train_size:,} is not below the {shape.train:,} training examples of '{spec.dataset}'; "

@@ -7,7 +7,7 @@ import time
 from typing import Self
 
 from actbench.launch.events import Done, Event, Progress
-from actbench.results.provenance import meta_of, now
+from actbench.results.provenance import meta_of, now, other_versions
 from actbench.results.reading import FINISHED
 from actbench.results.store import Store
 from actbench.run.options import Finished, Options, Outcome, Started
@@ -25,9 +25,14 @@ class Session:
     def __init__(self, prepared: Prepared, store: Store, options: Options) -> None:
         self._prepared, self._store, self._options = prepared, store, options
         self._order = [spec.run_id for spec in prepared.study.specs]
-        self._meta = meta_of(prepared.folder, prepared.study, prepared.data, prepared.device, options.command)
         self._trained, self._seconds, self._measuring = 0, 0.0, 0.0
         self.packs = prepared.packs(store.finished)
+        command = options.command if self.packs else None
+        self._meta = meta_of(prepared.folder, store.meta, prepared.study, prepared.data, prepared.device, command)
+        self._meta["study"]["others"] = len(store.status.keys() - set(self._order))  # networks here that other studies trained
+        for note in (*store.notes, other_versions(prepared.folder, store.meta)):
+            if note:
+                options.on_note(note)
 
     def __enter__(self) -> Self:
         self._store.save(self._order, self._meta)  # a folder that cannot be written to is found out now
@@ -38,7 +43,9 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         self._store.take_in_parts()  # of packs that were finished after the last event was heard of
-        self._store.save(self._order, {**self._meta, "finished": now()})
+        if self.packs:
+            self._meta["sessions"][-1]["finished"] = self._meta["finished"] = now()
+        self._store.save(self._order, self._meta)
         self._ended = time.perf_counter()
 
     def keep(self, event: Event) -> None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from actbench.base.errors import UserError, unknown
+from actbench.base.errors import UserError, shown, unknown
 from actbench.base.paths import PACKAGE, user_path
 from actbench.data.datasets import check_dataset_name
 from actbench.science import activations, optimizers
-from actbench.study.overrides import MAX_NETWORKS, PARTS, first_line, parse_overrides
-from actbench.study.spec import ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
+from actbench.science.inits import INITS
+from actbench.study.compose import compose
+from actbench.study.content import Contents
+from actbench.study.overrides import MAX_NETWORKS, parse_overrides
+from actbench.study.spec import AXES, ROUNDED, SETTINGS, RunSpec, check_setting_name, check_value, settings_with
 
 _SWEEP_CALL = re.compile(r"^\s*(choice|range|interval|glob|shuffle|sort)\s*\(.*\)\s*$", re.DOTALL)
 _DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
@@ -36,6 +39,7 @@ class Study:
     specs: list[RunSpec]  # the distinct networks, in order
     axes: list[str]  # the settings that vary, in the order of RunSpec
     notes: list[str]  # remarks for the user, such as a setting that no network has
+    report_by: list[str] = field(default_factory=list)  # the axes of its report; empty: those that matter
 
 
 def shipped_configs() -> Path:
@@ -58,31 +62,40 @@ def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir:
         overrides: in Hydra's grammar, ``lr=0.1,0.01 seed=range(0,5)``.
         config_dir: a further folder of studies.
     """
-    path = _find(name, config_dir)
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(f"study: {shown(repr(name))} is neither a name nor a path")
+    overrides = list(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else [overrides]
+    for word in overrides:
+        if not isinstance(word, str):
+            raise UserError(f"overrides: {shown(repr(word))} is not a text such as 'lr=0.1,0.01'")
+    config_dir = None if config_dir is None else user_path(config_dir, "--config-dir")
+    path = _find(os.fspath(name), config_dir)
     fixed, swept = parse_overrides(overrides, path, config_dir)
-    content = _compose(path, fixed, config_dir)
-    sub_sweeps = content.pop("sweeps", None)
+    content = compose(path, fixed, config_dir)
+    sub_sweeps, report_by = content.pop("sweeps", None), _report_by(content.pop("report_by", None))
     named = _own_activations(content.pop("activations", None))
     from_command_line = {*swept, *(override.split("=")[0].lstrip("+") for override in fixed)}
     grids = []
     for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
         merged = {**content, **swept, **{key: value for key, value in sub.items() if key not in from_command_line}}
         place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
-        grids.append({key: _values(key, value, named, place) for key, value in merged.items()})
+        grids.append({key: _values(key, value, named, place, key in from_command_line) for key, value in merged.items()})
     specs, notes = _expand(grids)
-    axes = [key for key in SETTINGS if len({getattr(spec, key) for spec in specs} - {None}) > 1]
-    return Study(path.stem, grids, specs, axes, notes)
+    axes = [key for key in AXES if len({getattr(spec, key) for spec in specs} - {None}) > 1]
+    return Study(path.stem, grids, specs, axes, notes, report_by)
 
 
 def _find(name: str, config_dir: Path | None) -> Path:
+    if not name.strip():
+        raise UserError("study: an empty name")
     if config_dir is not None and not config_dir.is_dir():
-        raise UserError(f"--config-dir: no folder '{config_dir}'")
+        raise UserError(f"--config-dir: no folder '{shown(config_dir)}'")
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = user_path(name, "study")
         if not path.is_file():
-            raise UserError(f"study: no file '{name}'")
+            raise UserError(f"study: no file '{shown(name)}'")
         if path.suffix != ".yaml" or not path.stem.strip("._"):
-            raise UserError(f"study: '{name}' must have a name that ends in .yaml, which is what Hydra reads")
+            raise UserError(f"study: '{shown(name)}' must have a name that ends in .yaml, which is what Hydra reads")
         return path.resolve()
     names = study_names(config_dir)
     if name not in names:
@@ -92,42 +105,14 @@ def _find(name: str, config_dir: Path | None) -> Path:
     return names[name].resolve()
 
 
-def _compose(path: Path, fixed: list[str], config_dir: Path | None) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    search = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.resolve()}']"]
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with warnings.catch_warnings(), initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
-            warnings.simplefilter("ignore")  # Hydra's, which show its internals; a UserError reports what is wrong
-            config = compose(path.stem, overrides=[*fixed, *search])
-        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AttributeError, RuntimeError) as error:
-        raise UserError(f"study '{path.name}' cannot be read: {first_line(error)}") from error
-    finally:
-        GlobalHydra.instance().hydra = before
-    if not isinstance(content, dict):
-        raise UserError(f"study '{path.name}' is not a mapping of settings to values")
-    for key in content:
-        if key not in PARTS:
-            check_setting_name(str(key))
-    return {str(key): value for key, value in content.items()}
-
-
 def _sizes(value: Any) -> Any:
     """``hidden`` as text: [512, 256] and 512 become 512-256 and 512; UserError for anything else."""
     if value is None or value == [None]:
         return None
     parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list) else [value]
     most = SETTINGS["width"].metadata["high"]
-    if not parts or not all(str(part).isdecimal() and 1 <= int(part) <= most for part in parts):
-        raise UserError(f"hidden: '{value}' is not a list of sizes from 1 to {most:,}, such as 512-256-64")
+    if not parts or not all(re.fullmatch("[0-9]{1,9}", shown(part)) and 1 <= int(part) <= most for part in parts):
+        raise UserError(f"hidden: '{shown(value)}' is not a list of sizes from 1 to {most:,}, such as 512-256-64")
     return "-".join(str(int(part)) for part in parts)
 
 
@@ -140,6 +125,17 @@ def _sub_sweeps(value: Any) -> list[dict[str, Any]]:
         for key in sub:
             check_setting_name(str(key))
     return value
+
+
+def _report_by(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UserError(f"report_by: '{shown(value)}' is not a list of settings, such as [depth, init]")
+    for name in value:
+        if name not in AXES:
+            raise unknown("report_by: setting", name, AXES)
+    return list(dict.fromkeys(value))
 
 
 def _own_activations(value: Any) -> dict[str, str]:
@@ -157,18 +153,18 @@ def _own_activations(value: Any) -> dict[str, str]:
 def _target_name(entry: Any) -> str:
     """The canonical name of an entry with ``_target_``: ``package.Thing(slope=0.3)``."""
     if not isinstance(entry, dict) or not isinstance(entry.get("_target_"), str):
-        raise UserError(f"activation: {entry} has no _target_; write {{_target_: package.module.Thing, argument: value}}")
+        raise UserError(f"activation: {shown(entry)} has no _target_; write {{_target_: package.module.Thing, argument: value}}")
     positional = entry.get("_args_", [])
     if not isinstance(positional, list):
-        raise UserError(f"activation: _args_ of '{entry['_target_']}' must be a list, not {positional}")
+        raise UserError(f"activation: _args_ of '{entry['_target_']}' must be a list, not {shown(positional)}")
     arguments = [repr(value) for value in positional]
     arguments += [f"{key}={value!r}" for key, value in entry.items() if key not in ("_target_", "_args_")]
     return f"{entry['_target_']}({', '.join(arguments)})" if arguments else entry["_target_"]
 
 
-def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any]:
-    """The values of one setting, checked, each once."""
-    if isinstance(value, str) and _SWEEP_CALL.match(value):
+def _values(key: str, value: Any, named: dict[str, str], place: str, parsed: bool) -> list[Any]:
+    """The values of one setting, checked, each once; if they are ``parsed`` already, text is no sweep."""
+    if isinstance(value, str) and not parsed and _SWEEP_CALL.match(value):
         value = parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
     values = value if isinstance(value, list) else [value]
     if not values:
@@ -177,8 +173,8 @@ def _values(key: str, value: Any, named: dict[str, str], place: str) -> list[Any
         values = [named.get(v, v) if isinstance(v, str) else _target_name(v) if isinstance(v, dict) else v for v in values]
     if key == "hidden":
         if len(values) > 1 and all(isinstance(item, int) for item in values):
-            one = "-".join(map(str, values))
-            raise UserError(f"hidden: {values} may mean one network or several; write '{one}', or each in quotes")
+            one = "-".join(map(shown, values))
+            raise UserError(f"hidden: {shown(values)} may mean one network or several; write '{shown(one)}', or each in quotes")
         values = [_sizes(item) for item in values]
     checked = list(dict.fromkeys(check_value(key, item) for item in values))
     for item in checked:
@@ -194,20 +190,22 @@ def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]
     size = sum(math.prod(map(len, grid.values())) for grid in grids)
     if size > MAX_NETWORKS:
         raise UserError(f"the study has {size:,} networks; the most is {MAX_NETWORKS:,}")
-    specs: dict[RunSpec, None] = {}
+    specs: dict[str, RunSpec] = {}
+    contents = Contents()
     for grid in grids:
         # seeds vary fastest, so that the networks of a cell are together in the tables
         keys = sorted(grid, key=lambda key: (key == "seed", list(SETTINGS).index(key)))
         for values in itertools.product(*(grid[key] for key in keys)):
-            specs[normalise(dict(zip(keys, values, strict=True)))] = None
+            spec = contents.fill_in(normalise(dict(zip(keys, values, strict=True))))
+            specs.setdefault(spec.run_id, spec)
     notes = []
     if any(any(grid.get("hidden", [])) and {"depth", "width"} & set(grid) for grid in grids):
         notes.append("where 'hidden' is given, 'depth' and 'width' follow from it")
     for key in dict.fromkeys(key for grid in grids for key in grid):
         wanted = {value for grid in grids for value in grid.get(key, [])} - {None}
-        if wanted and SETTINGS[key].metadata.get("optional") and all(getattr(s, key) is None for s in specs):
+        if wanted and SETTINGS[key].metadata.get("optional") and all(getattr(s, key) is None for s in specs.values()):
             notes.append(f"'{key}' has no effect: no network of this study has that setting")
-    return list(specs), notes
+    return list(specs.values()), notes
 
 
 def normalise(settings: dict[str, Any]) -> RunSpec:
@@ -234,6 +232,8 @@ def normalise(settings: dict[str, Any]) -> RunSpec:
     if given["hidden"]:
         sizes = [int(size) for size in given["hidden"].split("-")]
         given["depth"], given["width"] = len(sizes), max(sizes)
+    if (init := INITS.get(str(given["init"]))) is not None:
+        given["init_version"] = init.version
     spec = RunSpec(**given)
     _check_together(spec)
     return spec

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from actbench.base.errors import UserError
+from actbench.base.errors import UserError, shown
 from actbench.study.spec import SETTINGS, check_setting_name
 
 MAX_NETWORKS = 1_000_000
-PARTS = ("activations", "sweeps")  # keys of a study besides settings
+PARTS = ("activations", "sweeps", "report_by")  # keys of a study besides settings
 
 
 def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | None) -> tuple[list[str], dict[str, list[Any]]]:
@@ -23,10 +23,11 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
     fixed: dict[str, str] = {}
     swept: dict[str, list[Any]] = {}
     for text in overrides:
+        named = f"override '{shown(text)}'"
         if "=" not in text and not text.startswith("~"):
-            raise UserError(f"override '{text}' has no '='; write SETTING=VALUE, such as lr=0.1,0.01")
+            raise UserError(f"{named} has no '='; write SETTING=VALUE, such as lr=0.1,0.01")
         if re.fullmatch(r"[^=]*=\s*", text):
-            raise UserError(f"override '{text}' has no value after '='; an empty sweep trains nothing")
+            raise UserError(f"{named} has no value after '='; an empty sweep trains nothing")
         try:
             override = parser.parse_override(text)
             key = override.key_or_group
@@ -34,30 +35,30 @@ def parse_overrides(overrides: Sequence[str], path: Path, config_dir: Path | Non
             if head not in PARTS and not is_group:
                 check_setting_name(head)
                 if key != head:
-                    raise UserError(f"override '{text}': '{head}' has no part '{key[len(head) + 1 :]}'")
+                    raise UserError(f"{named}: '{head}' has no part '{shown(key[len(head) + 1 :])}'")
             if head in PARTS and override.is_sweep_override():
-                raise UserError(f"override '{text}': '{head}' cannot be swept; it belongs in a study file")
+                raise UserError(f"{named}: '{head}' cannot be swept; it belongs in a study file")
             fixed.pop(key, None)  # as in Hydra, the last override of a setting counts
             swept.pop(key, None)
             if override.is_sweep_override():
-                _check_size(text, override.value())
+                _check_size(named, override.value())
                 swept[key] = _flatten(override.sweep_iterator())
                 if not swept[key]:
-                    raise UserError(f"override '{text}' is an empty sweep: it has no values")
+                    raise UserError(f"{named} is an empty sweep: it has no values")
             elif override.is_delete() or is_group:
                 fixed[key] = text
             else:
                 fixed[key] = "++" + text.lstrip("+")
         except (HydraException, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise UserError(f"override '{text}' is not understood: {first_line(error)}") from error
+            raise UserError(f"{named} is not understood: {first_line(error)}") from error
     return list(fixed.values()), swept
 
 
-def _check_size(text: str, sweep: Any) -> None:
+def _check_size(named: str, sweep: Any) -> None:
     """UserError for a range with more values than a study may have networks, before it is expanded."""
     for part in (sweep, *(getattr(sweep, "list", None) or [])):
         if hasattr(part, "step") and part.step and abs((part.stop - part.start) / part.step) > MAX_NETWORKS:
-            raise UserError(f"override '{text}' has more values than a study may have networks ({MAX_NETWORKS:,})")
+            raise UserError(f"{named} has more values than a study may have networks ({MAX_NETWORKS:,})")
 
 
 def _flatten(values: Iterable[Any]) -> list[Any]:
@@ -90,8 +91,8 @@ def first_line(error: BaseException) -> str:
         error = error.__cause__
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
-        return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
+        return shown(f"line {mark.line + 1}: {getattr(error, 'problem', error)}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines or lines[0] == "None" or "ViableAlt" in lines[0]:
         return "it is not of the form SETTING=VALUE (names with other letters go in quotes)"
-    return lines[0].partition(" expecting ")[0].rstrip(".")
+    return shown(lines[0].partition(" expecting ")[0].rstrip("."))

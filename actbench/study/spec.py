@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from actbench.base.errors import UserError, unknown
+from actbench.base.errors import UserError, shown, unknown
 from actbench.science.inits import INITS
 from actbench.science.optimizers import OPTIMIZERS
 
 MODELS = ("mlp", "cnn", "resnet", "rnn", "lstm", "autoencoder")
 KEY_SETTINGS = ("dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed")
 KEY_COLUMNS = ("run_id", *KEY_SETTINGS)
+MOST = 10**15  # of a whole number without a limit of its own: exact as a float, too, which tables with empty fields are read as
 
 
 def _setting(default: Any, help: str, roles: str = "", **facts: Any) -> Any:
     """A field of RunSpec.
 
     Args:
-        default: never changes once shipped, since settings at their default are not part of `run_id`; None if it may be empty.
+        default: None if it may be empty.
         help: its meaning, in one line.
         roles: what it is for a pack. ``stacked``: networks that differ in it can train in one pack; ``switch``: but networks
             with it and without it cannot; ``training``: it has no effect at initialisation; ``data``: the data on the device
             depend on it.
         facts: limits of the value: low, high, above (exclusive low), below (exclusive high), choices; owner: ``optimizer``,
-            ``activation`` or ``model``, if only some of these have the setting.
+            ``activation`` or ``model``, if only some of these have the setting; before: the value that networks had before the
+            setting existed (by default its default), which is not part of `run_id` and never changes once shipped; filled: the
+            program fills it in, by `content.with_content`, and users do not set it.
     """
-    facts |= {"help": help, "optional": default is None, **dict.fromkeys(roles.split(), True)}
+    facts = {"before": default, "help": help, "optional": default is None, **facts, **dict.fromkeys(roles.split(), True)}
     return field(default=default, metadata=facts)
 
 
@@ -63,7 +68,7 @@ class RunSpec:
         "stacked switch training", low=0)
     dropout: float = _setting(0.0, "share of hidden outputs dropped in training", "stacked switch training", low=0, below=1)
     norm: str = _setting(
-        "none", "normalisation before the activation: none, over the batch, or over the layer",
+        "none", "normalisation before the activation: none, batch (over the batch) or layer (over the layer)",
         choices=("none", "batch", "layer"))
     batch_size: int = _setting(100, "training examples per step; an epoch's last batch may be smaller", "training", low=1)
     epochs: int = _setting(
@@ -85,7 +90,8 @@ class RunSpec:
     hidden: str | None = _setting(
         None, "sizes of the hidden layers of mlp and autoencoder, such as 512-256-64; sets depth and width", owner="model")
     loss: str = _setting(
-        "cross_entropy", "loss; mse is to one-hot labels, for an autoencoder to its input", choices=("cross_entropy", "mse"))
+        "cross_entropy", "cross_entropy, or mse: to one-hot labels, for an autoencoder to its input",
+        choices=("cross_entropy", "mse"))
     lr_schedule: str = _setting(
         "constant", "learning rate over training: constant, cosine (to 0), step (a tenth after half and after three quarters)",
         "training", choices=("constant", "cosine", "step"))
@@ -106,6 +112,10 @@ class RunSpec:
     match_parameters: bool | None = _setting(
         None, "for maxout and crelu: choose the width that gives as many parameters as an elementwise activation",
         owner="activation")
+    dataset_checksum: str | None = _setting(None, "of the file, if the data set is one of your own: SHA-256", "data", filled=True)
+    activation_checksum: str | None = _setting(
+        None, "of its source, if the activation is one of your own: SHA-256", "stacked", filled=True)
+    init_version: int = _setting(1, "which definition of its init drew the weights", "stacked", low=1, filled=True)
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -114,18 +124,27 @@ class RunSpec:
 
     @cached_property
     def run_id(self) -> str:
-        """A hash of the settings alone, 16 hexadecimal digits.
-
-        Settings at their default are left out, so that a setting added later changes no run_id.
-        """
-        given = {name: value for name in SETTINGS if (value := getattr(self, name)) != SETTINGS[name].default}
-        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """A hash of the settings alone, see `run_id_of`."""
+        return run_id_of({name: getattr(self, name) for name in SETTINGS})
 
 
 SETTINGS = {spec_field.name: spec_field for spec_field in fields(RunSpec)}
 TYPES = {name: str(setting.type).removesuffix(" | None") for name, setting in SETTINGS.items()}  # str, bool, int or float
+AXES = tuple(name for name, setting in SETTINGS.items() if not setting.metadata.get("filled"))  # those that users set
 SETTING_COLUMNS = tuple(name for name in SETTINGS if name not in KEY_SETTINGS)
+
+
+def run_id_of(settings: Mapping[str, Any]) -> str:
+    """A hash of all settings of a network, 16 hexadecimal digits.
+
+    Settings with the value that networks had before the setting existed are left out, so that one added later changes no
+    run_id. Data of a user's own count by their checksum, not by where they lie.
+    """
+    given = {name: value for name, value in settings.items() if value != SETTINGS[name].metadata["before"]}
+    if given.get("dataset_checksum"):
+        given.pop("dataset", None)
+    text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def settings_with(fact: str) -> tuple[str, ...]:
@@ -139,8 +158,10 @@ ROUNDED = {"tf32": 10, "bfloat16": 7}
 
 def check_setting_name(name: str) -> None:
     """UserError with the nearest valid name, if this is not one of a setting."""
-    if name not in SETTINGS:
-        raise unknown("setting", name, SETTINGS)
+    if name in SETTINGS and name not in AXES:
+        raise UserError(f"{name}: cannot be set; actbench fills it in")
+    if name not in AXES:
+        raise unknown("setting", name, AXES)
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -159,28 +180,32 @@ def check_value(name: str, value: Any) -> Any:
         if not value.strip():
             raise UserError(f"{name}: empty; a name is needed")
         if any(ord(letter) < 32 for letter in value):
-            raise UserError(f"{name}: {value!r} has a control character in it")
+            raise UserError(f"{name}: {shown(repr(value))} has a control character in it")
+        if value.encode(errors="replace").decode() != value:  # such as a path with bytes that are no letters
+            raise UserError(f"{name}: {shown(ascii(value))} cannot be written in UTF-8, as tables are")
     if "choices" in meta and value not in meta["choices"]:
         raise unknown(name, value, meta["choices"])
     if "low" in meta and value < meta["low"]:
-        raise UserError(f"{name}: {value} is too small; it must be at least {meta['low']}")
+        raise UserError(f"{name}: {shown(value)} is too small; it must be at least {meta['low']}")
     if "above" in meta and value <= meta["above"]:
-        raise UserError(f"{name}: {value} is too small; it must be above {meta['above']}")
-    if "high" in meta and value > meta["high"]:
-        raise UserError(f"{name}: {value} is too large; it must be at most {meta['high']}")
+        raise UserError(f"{name}: {shown(value)} is too small; it must be above {meta['above']}")
+    high = meta.get("high", MOST if TYPES[name] == "int" else math.inf)
+    if high != math.inf and value > high:
+        raise UserError(f"{name}: {shown(value)} is too large; it must be at most {high}")
     if "below" in meta and value >= meta["below"]:
-        raise UserError(f"{name}: {value} is too large; it must be below {meta['below']}")
+        raise UserError(f"{name}: {shown(value)} is too large; it must be below {meta['below']}")
     return value
 
 
 def _as_type(name: str, value: Any) -> Any:
     wanted = TYPES[name]
-    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if wanted == "int" and finite and value == int(value):
-        return int(value)
-    if wanted == "float" and finite:
-        return float(value)
+    if wanted in ("int", "float") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError, ValueError):  # whole numbers beyond floats, infinity, NaN
+            if wanted == "float" and math.isfinite(float(value)):
+                return float(value)
+            if wanted == "int" and value == int(value):
+                return int(value)
     if (wanted == "bool" and isinstance(value, bool)) or (wanted == "str" and isinstance(value, str)):
         return value
     wrong = {"int": "not a whole number", "float": "not a finite number", "bool": "neither true nor false"}
-    raise UserError(f"{name}: '{value}' is {wrong.get(wanted, 'not a name (text)')}")
+    raise UserError(f"{name}: '{shown(value)}' is {wrong.get(wanted, 'not a name (text)')}")
