@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 
 from actbench.base.errors import UserError, unknown
@@ -11,10 +14,10 @@ from actbench.data.datasets import DATASETS
 from actbench.plan.architecture import MODELS
 from actbench.science.activations import ACTIVATIONS, gain, is_dotted
 from actbench.science.inits import INITS
-from actbench.science.metrics import METRICS, OF_NETWORK
+from actbench.science.metrics import METRICS, OF_NETWORK, Metric
 from actbench.science.optimizers import OPTIMIZERS
 from actbench.study.load import load_study, study_names
-from actbench.study.spec import SETTINGS
+from actbench.study.spec import AXES, SETTINGS
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -23,6 +26,18 @@ def entries(kind: str) -> dict[str, str]:
         if kind in (known, known.rstrip("s"), known[:-3] + "y"):
             return lines()
     raise unknown("kind", kind, KINDS)
+
+
+def listing(kind: str, indent: int = 0) -> list[str]:
+    """A line for each entry of a kind; on a terminal that is narrower, its text goes on below itself."""
+    found = entries(kind)
+    column = max(map(len, found), default=0) + 2
+    width = max(shutil.get_terminal_size().columns - indent - column, 20) if sys.stdout.isatty() else None
+    lines = []
+    for name, text in found.items():
+        first, *more = textwrap.wrap(text, width, break_on_hyphens=False) if width else [text]
+        lines += [f"{name:<{column}}{first}", *(" " * column + line for line in more)]
+    return lines
 
 
 def describe(name: str) -> list[str]:
@@ -88,12 +103,13 @@ def _dataset(name: str) -> list[str]:
 
 
 def _metric(name: str) -> list[str]:
-    if name in OF_NETWORK:
-        return [f"metric {name}", f"  {OF_NETWORK[name][0]}", "  network only", f"  source  {OF_NETWORK[name][1]}"]
-    metric = METRICS[name]
+    metric = METRICS.get(name) or OF_NETWORK[name]
     over = {"units": "the mean over all hidden units", "norm": "the root of the sum of squares over hidden layers",
             "ratio": "the norms taken over all hidden layers", "layer": "per layer only"}  # fmt: skip
-    return [f"metric {name}", f"  {metric.summary}", f"  network {over[metric.over]}", f"  source  {metric.source}"]
+    lines = [f"metric {name}", f"  {metric.summary}"]
+    lines += [f"  network {over[metric.over]}" if isinstance(metric, Metric) else "  network only"]
+    lines += [f"  better  {metric.better}", f"  source  {metric.source}"]
+    return lines + [f"  beware  {spot}" for spot in metric.blind]
 
 
 def _studies() -> dict[str, str]:
@@ -110,12 +126,14 @@ def _study(name: str) -> list[str]:
 def _setting(name: str) -> str:
     default = SETTINGS[name].default
     shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
-    return f"{SETTINGS[name].metadata['help']} ({shown})"
+    meta = SETTINGS[name].metadata
+    unnamed = [choice for choice in meta.get("choices", ()) if len(meta["choices"]) < 8 and choice not in meta["help"]]
+    allowed = f"; allowed: {', '.join(meta['choices'])}" if unnamed else ""
+    return f"{meta['help']} ({shown}{allowed})"
 
 
 def _metrics() -> dict[str, str]:
-    of_network = {name: summary for name, (summary, _) in OF_NETWORK.items()}
-    return {name: metric.summary for name, metric in METRICS.items()} | of_network
+    return {name: metric.summary for name, metric in {**METRICS, **OF_NETWORK}.items()}
 
 
 # kind → (all its entries, a line each; one of them in full)
@@ -127,5 +145,5 @@ KINDS: dict[str, tuple[Callable[[], dict[str, str]], Callable[[str], list[str]]]
     "optimizers": (lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()}, _optimizer),
     "metrics": (_metrics, _metric),
     "studies": (_studies, _study),
-    "settings": (lambda: {name: _setting(name) for name in SETTINGS}, lambda name: [f"setting {name}", f"  {_setting(name)}"]),
+    "settings": (lambda: {name: _setting(name) for name in AXES}, lambda name: [f"setting {name}", f"  {_setting(name)}"]),
 }

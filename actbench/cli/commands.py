@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from actbench.base.errors import UserError
-from actbench.base.machine import open_missing_streams
+from actbench.base import interrupt
+from actbench.base.errors import UserError, one_line, shown, unknown
+from actbench.base.machine import open_missing_streams, user_modules_importable
+from actbench.base.streams import guard_streams, held_back
+from actbench.cli import completion
 
 INTERRUPTED = 130
 DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
 
+
+class _Commands(typer.core.TyperGroup):
+    """All commands. Empty words are refused in every one: a script's variable is not set."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, word in zip(["", *args], args, strict=False):
+            if not word.strip() or (word.startswith("--") and word.endswith("=")):
+                name = word.rstrip("=").strip() or (
+                    before if before.startswith("-") else f"an empty word after '{shown(before)}'"
+                )
+                raise UserError(f"{name}: empty; leave it out, or set the variable that it comes from")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=_Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Do units die with this activation, and at which depth, init, bias and learning rate? "
          "Trains hundreds of networks at once and reports it.",
@@ -31,8 +49,8 @@ app = typer.Typer(
 
 
 def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--workers: '{text}' is not a whole number of at least 1")
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", text):
+        raise UserError(f"--workers: '{shown(text)}' is not a whole number of at least 1")
     return int(text)
 
 
@@ -48,14 +66,19 @@ def _version(wanted: bool) -> None:
 def _main(
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    pass
+    user_modules_importable()  # which finds out whether the working folder is still there
 
 
 @app.command()
 def run(
     words: Annotated[
         list[str] | None,
-        Argument(metavar="[STUDY] [OVERRIDES]...", help="A study (name or YAML file), then SETTING=VALUES.", show_default=False),
+        Argument(
+            metavar="[STUDY] [OVERRIDES]...",
+            help="A study (name or YAML file), then SETTING=VALUES.",
+            show_default=False,
+            autocompletion=completion.study_or_override,
+        ),
     ] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
     fresh: Annotated[bool, Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
@@ -67,7 +90,7 @@ def run(
     as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Train every network of a study that has no result yet.
+    """Train the networks of a study that have no result yet.
 
     \b
     actbench run
@@ -95,50 +118,59 @@ def run(
 
         outcome = run_with_display(study or "default", overrides, options, quiet=quiet, as_json=as_json)
     for error in outcome.errors[:5]:
-        print(f"failed: {error}", file=sys.stderr)
-    if outcome.statuses["failed"]:
-        print(f"{outcome.statuses['failed']} networks failed; the column error of runs.csv says why", file=sys.stderr)
+        print(f"failed: {one_line(error)}", file=sys.stderr)
+    if failed := outcome.statuses["failed"]:
+        print(f"{failed:,} network{'s' * (failed != 1)} failed; the column error of runs.csv says why", file=sys.stderr)
         raise typer.Exit(1)
 
 
 @app.command()
 def report(
     paths: Annotated[list[Path], Argument(metavar="PATH...", help="Result folders.", show_default=False)],
-    by: Annotated[str | None, Option(metavar="AXIS,…", help="The axes of a cell. [default: all swept but lr, seed]")] = None,
-    metric: Annotated[
-        str | None, Option(metavar="NAME,…", help="What to show; the first ranks. [default: test_accuracy]")
+    by: Annotated[
+        str | None,
+        Option(
+            metavar="AXIS,…",
+            help="The axes of a cell. [default: the study's own, or all but lr, seed]",
+            autocompletion=completion.list_of("settings"),
+        ),
     ] = None,
-    baseline: Annotated[str | None, Option(metavar="VALUE", help="Compare with this value of an axis, paired by seed.")] = None,
-    format: Annotated[str, Option("--format", metavar="table|markdown|csv|json", help="How to print.")] = "table",
+    metric: Annotated[
+        str | None,
+        Option(
+            metavar="NAME,…",
+            help="What to show; the first ranks. [default: test_accuracy]",
+            autocompletion=completion.list_of("metrics"),
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, Option(metavar="AXIS=VALUE", help="Compare with this value of an axis, paired by seed and settings.")
+    ] = None,
+    format: Annotated[str, Option("--format", metavar="table|markdown|csv|json", help="Output format.")] = "table",
     out: Annotated[Path | None, Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
 ) -> None:
     """Summarise one or more result folders.
 
     \b
     actbench report results/default --by activation,lr --baseline relu
+    actbench report before after --by folder,activation --baseline folder=before
     """
-    from actbench.base.errors import unknown
     from actbench.cli.run_view import make_console
     from actbench.report.render import FORMATS, render
-    from actbench.report.stats import dead_grid, ranking
-    from actbench.results.frames import load
+    from actbench.report.tables import report_on, write_report
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    runs = load(*paths).runs
-    ranked = ranking(runs, _names(by), _names(metric), baseline)
-    if "loss" not in ranked.by and runs["loss"].nunique() > 1 and any(name.endswith("_loss") for name in ranked.metrics):
-        print("note: the losses of these networks are of different kinds; compare them within --by loss", file=sys.stderr)
+    found = report_on(paths, _names(by), _names(metric), baseline)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     terminal = out is None and sys.stdout.isatty()
     width = make_console(stderr=False).width if terminal else None
-    text = render(ranked, dead_grid(runs), format, colour=terminal and "NO_COLOR" not in os.environ, width=width)
+    text = render(found.ranking, found.grid, format, colour=terminal and "NO_COLOR" not in os.environ, width=width)
     if out is None:
         sys.stdout.write(text)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out: cannot write '{out}': {error.strerror or error}") from error
+    else:
+        write_report(out, text, paths)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -147,29 +179,31 @@ def _names(text: str | None) -> list[str] | None:
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, Argument(metavar="[KIND]", help="Of which kind; all when left out.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        Argument(metavar="[KIND]", help="Kind to list (default: all).", show_default=False, autocompletion=completion.kinds),
+    ] = None,
 ) -> None:
     """List activations, inits, models, datasets, optimizers, metrics, studies or settings.
 
     \b
     actbench list activations
     """
-    from actbench.cli.catalog import KINDS, entries
+    from actbench.cli.catalog import KINDS, listing
 
-    for one in [kind] if kind else KINDS:
-        found = entries(one)
-        if not kind:
-            print(one)
-        width = max(map(len, found), default=0)
-        for name, text in found.items():
-            print(f"{'' if kind else '  '}{name:<{width}}  {text}")
-        if not kind:
-            print()
+    if kind is not None:
+        print("\n".join(listing(kind)))
+        return
+    for one in KINDS:
+        print("\n".join([one, *(f"  {line}" for line in listing(one, indent=2)), ""]))
 
 
 @app.command()
 def show(
-    name: Annotated[str, Argument(help="Anything that `list` lists, or the dotted name of your own activation.")],
+    name: Annotated[
+        str,
+        Argument(help="Anything that `list` lists, or the dotted name of your own activation.", autocompletion=completion.names),
+    ],
 ) -> None:
     """Show one entry in full: formula, derivative, plot, source, settings.
 
@@ -178,14 +212,21 @@ def show(
     """
     from actbench.cli.catalog import describe
 
-    print("\n".join(describe(name)).rstrip())
+    with held_back():
+        lines = describe(name)
+    print("\n".join(lines).rstrip())
 
 
 @app.command()
 def data(
     names: Annotated[
         list[str] | None,
-        Argument(metavar="[NAME]...", help="Data sets; all that are here when left out.", show_default=False),
+        Argument(
+            metavar="[NAME]...",
+            help="Data sets; all that are here when left out.",
+            show_default=False,
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -208,7 +249,8 @@ def data(
             continue
         shape = found.shape
         sizes = f"{shape.train:,} + {shape.test:,} examples, {shape.features:,} features, {found.classes} classes"
-        verified = "verified" if verify(name, found) else "no published checksum to compare with"
+        known = verify(name, found, data_dir, keep=True)
+        verified = "verified" if known else "no published checksum; kept, to compare with from now on"
         print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}… {verified}")
 
 
@@ -216,15 +258,16 @@ def main() -> None:
     """The entry point: turns every mistake of a user into one ``error:`` line and exit code 2."""
     gc.set_threshold(200_000, 50, 50)  # else a third of a command's start goes into looking for garbage among imports
     open_missing_streams()
-    # a closed stream reads as None; one that cannot show every letter shows what it can
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    guard_streams()
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     code = _exit_code()
+    sys.stdout.flush()
+    if (lost := getattr(sys.stdout, "lost", None)) and not isinstance(
+        lost, BrokenPipeError
+    ):  # the reader of a pipe has what it wanted
+        print(f"error: cannot write to stdout: {lost.strerror or lost}", file=sys.stderr)
+        code = code or 2
     gc.freeze()  # nor is anything gained by looking for garbage on leaving: 0.1 s
     sys.exit(code)
 
@@ -232,27 +275,25 @@ def main() -> None:
 def _exit_code() -> int:
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
         if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
             raise typer.Abort
         return code if isinstance(code, int) else 0
     except typer.Exit as done:
         return done.exit_code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        message, code = str(error), 2
     except (typer.Abort, KeyboardInterrupt) as interrupted:
         print(f"interrupted. {interrupted}".removesuffix(". "), file=sys.stderr)
         return INTERRUPTED
     except (OSError, SystemExit) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error
+        cause = error.__context__ if isinstance(error, SystemExit) else error  # typer answers a broken pipe with an exit
         if not isinstance(cause, OSError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's end does not fail on what is left to write
-        if isinstance(cause, BrokenPipeError):  # the reader of a pipe has left: it has what it wanted
-            return 0
-        print(f"error: cannot write or read: {cause.strerror or cause}", file=sys.stderr)
-        return 2
+        message, code = f"cannot write or read: {cause.strerror or cause}", 2
+    except MemoryError:
+        message, code = "there is not enough memory", 1
     except typer.TyperException as error:
-        print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
-        return 2
+        message, code = one_line(error.format_message()), 2
+    # Ctrl-C in the middle of a library becomes an error of the library's
+    print("interrupted" if interrupt.pressed else f"error: {message}", file=sys.stderr)
+    return INTERRUPTED if interrupt.pressed else code

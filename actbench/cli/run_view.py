@@ -14,11 +14,12 @@ import rich.progress as bars
 import typer
 from rich.console import Console
 
+from actbench.base.streams import held_back
 from actbench.launch.events import Progress
 from actbench.results.reading import finished_in
 from actbench.run.loop import run_study
 from actbench.run.options import Finished, Options, Outcome, Started
-from actbench.run.prepare import prepare
+from actbench.run.prepare import Prepared, prepare
 
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
 
@@ -36,8 +37,10 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
             outcome = run_study(study, overrides, replace(options, on_event=display.update))
     except KeyboardInterrupt:
-        where = f"What was finished is kept in {display.folder}; " if display.folder else ""
-        raise typer.Abort(f"{where}the same command goes on from there") from None
+        kept = display.folder is not None and finished_in(display.folder)
+        raise typer.Abort(
+            f"What was finished is kept in {display.folder}; the same command goes on from there" if kept else ""
+        ) from None
     finally:
         display.stop()
     if as_json:
@@ -48,27 +51,34 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         }  # fmt: skip
         print(json.dumps(fields))
     elif not quiet:
+        from actbench.report.measures import chance_levels
+        from actbench.report.render import WIDE
         from actbench.report.summary import headline, summary
         from actbench.results.frames import load
 
-        console = make_console(stderr=False)
+        console, results = make_console(stderr=False), load(outcome.folder)
         console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))
-        console.print(summary(load(outcome.folder).runs, outcome.folder))
+        runs = results.runs[results.runs["run_id"].isin([spec.run_id for spec in outcome.study.specs])]
+        width = console.width if console.is_terminal else WIDE
+        for line in summary(runs, outcome.folder, outcome.study.report_by, chance=chance_levels(results.meta), width=width):
+            console.print(line, crop=False)
     return outcome
 
 
 def print_forecast(study: str, overrides: list[str], options: Options, *, as_json: bool) -> None:
     """Prints what a run would train and take; writes nothing."""
-    from actbench.run.forecast import forecast
+    with held_back():
+        prepared = prepare(study, overrides, options, download=False)
+        packs = prepared.packs(set() if options.fresh else finished_in(prepared.folder))
+        from actbench.run.forecast import forecast  # loads torch, which a mistake need not wait for
 
-    prepared = prepare(study, overrides, options)
-    packs = prepared.packs(set() if options.fresh else finished_in(prepared.folder))
-    seconds, memory = forecast(prepared, packs)
+        seconds, memory, measuring = forecast(prepared, packs)
     sizes = [len(pack) for pack in packs]
     if as_json:
         fields = {
             "study": prepared.study.name, "networks": sum(sizes), "packs": len(packs),
-            "seconds": round(seconds, 2), "memory_bytes": round(memory), "device": prepared.device,
+            "seconds": round(seconds, 2), "measuring_seconds": round(measuring, 2), "memory_bytes": round(memory),
+            "device": prepared.device,
         }  # fmt: skip
         print(json.dumps(fields))
         return
@@ -76,10 +86,22 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
     bounds = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)})) if sizes else ""
     print(f"study     {prepared.study.name}: {count:,} network{'s' * (count != 1)}, {sum(sizes):,} to train")
     print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
-    print(f"packs     {len(packs):,}" + (f" of {bounds} networks" if sizes else ""))
+    pack, network = "pack" + "s" * (len(sizes) != 1), "network" + "s" * (bounds != "1")
+    print(f"packs     {len(sizes):,}" + (f" {pack} of {bounds} {network}" if sizes else ""))
     print(f"time      about {_duration(seconds)} on {prepared.device}")
+    if measuring > seconds / 3:
+        print(f"          of which measuring takes {measuring / seconds:.0%}; {_less_measuring(prepared)}")
     print(f"memory    about {memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
+
+
+def _less_measuring(prepared: Prepared) -> str:
+    """The words that make a study measure less."""
+    specs = prepared.study.specs
+    words = ["probe_size=500"] * any(spec.probe_size > 500 for spec in specs)
+    words += [f"eval_every={max(spec.epochs for spec in specs)}"] * any(spec.eval_every < spec.epochs for spec in specs)
+    words += [f"{word}=0" for word in ("eval_steps", "eval_log") if any(getattr(spec, word) for spec in specs)]
+    return f"less with {' or '.join(words)}" if words else "it is measured as seldom as can be"
 
 
 def _duration(seconds: float) -> str:
@@ -142,7 +164,7 @@ class RunDisplay:
         elif not self.console.is_terminal and now - self.shown > PLAIN_SECONDS:
             self.shown = now
             left = (self.total - self.done) * (now - self.began) / max(self.done, 1e-9)
-            text = f"{self.done:.0f} of {self.total} networks, {rate}, {left:.0f} s left, {figures}"
+            text = f"{self.done:.0f} of {self.total:,} network{'s' * (self.total != 1)}, {rate}, {left:.0f} s left, {figures}"
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:

@@ -1,27 +1,28 @@
 """The statistics of a report, as functions from ``runs`` to frames.
 
-The unit of replication is the seed: within a cell, a figure is first averaged per seed, and the interval is Student's
-95 % interval over those means. Every cell is evaluated at the learning rate that is best for it.
+The unit of replication is the seed: within a cell, a figure is first averaged per seed, and the interval is a 95 % interval
+over those means. Every cell is evaluated at the learning rate, or at the settings, that are best for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from actbench.base.errors import UserError, unknown
-from actbench.results.columns import COLUMNS, EPOCHS_TO
+from actbench.report import measures
+from actbench.report.intervals import interval
+from actbench.report.measures import better, chance_of, choosing_metric, default_metric, filled, order
+from actbench.study.spec import AXES as USER_AXES
 from actbench.study.spec import SETTINGS
 
-CONFIDENCE = 0.95
 MISSING = "–"  # stands for what is not there
-FRACTIONS = ("accuracy", "fraction", "sparsity")
-SMALLER_IS_BETTER = {"train_loss", "test_loss", "seconds", *EPOCHS_TO}
-METRIC_COLUMNS = tuple(name for name in COLUMNS["runs"] if name not in ("run_id", *SETTINGS, "status", "error"))
+AXES = ("folder", "layer", *SETTINGS)  # of which a report is; the first two only where rows have them
 
 
 @dataclass
@@ -30,10 +31,15 @@ class Ranking:
 
     by: list[str]  # the axes that make a cell
     metrics: list[str]  # those shown; cells are ordered by the first
-    baseline: str | None  # the value that cells are compared with, if any
-    # a row per cell, best first: the axes, lr, per metric M its mean M, M_low, M_high, with a baseline difference,
-    # difference_low, difference_high; dead, born_dead, diverged (shares), seeds, networks
+    baseline: str | None  # the AXIS=VALUE that cells are compared with, if any
+    # a row per cell, best first: the axes, what was chosen for it, per metric M its mean M, M_low, M_high (of an accuracy also
+    # M_at_chance: no better than guessing), with a baseline difference, difference_low, difference_high; dead, born_dead,
+    # diverged (shares), seeds, networks
     cells: pd.DataFrame
+    chosen: list[str]  # the axes whose best value is taken for every cell
+    pooled: list[str]  # the axes over which a cell is a mean
+    chosen_by: str  # the metric that chooses
+    remarks: list[str]  # such as what diverged networks count as
 
 
 def text_of(value: Any, missing: str = MISSING) -> str:
@@ -43,44 +49,20 @@ def text_of(value: Any, missing: str = MISSING) -> str:
     return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def is_fraction(metric: str) -> bool:
-    """Whether a metric is between 0 and 1, and shown in percent."""
-    return any(word in metric for word in FRACTIONS)
-
-
-def default_metric(runs: pd.DataFrame) -> str:
-    """The metric that ranks networks: test accuracy, or test loss if nothing is classified."""
-    classified = runs["test_accuracy"].notna().any()
-    return "test_accuracy" if classified or "test_loss" not in runs or runs["test_loss"].isna().all() else "test_loss"
-
-
-def mean_of(values: pd.Series, metric: str) -> float:
-    """The mean of the values that exist. For the epochs to an error, NaN if a network never reached it: the mean of the others
-    would be too good."""
-    return float(values.mean(skipna=metric not in EPOCHS_TO))
-
-
 def swept_axes(runs: pd.DataFrame) -> list[str]:
-    """The settings that vary among networks that have them."""
-    return [name for name in SETTINGS if runs[name].nunique(dropna=True) > 1]
+    """The axes that vary among networks that have them."""
+    return [name for name in ("folder", "layer", *USER_AXES) if name in runs and runs[name].nunique(dropna=True) > 1]
+
+
+def everywhere(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
+    """Those of the axes that every network has: not such as the slope of leaky_relu, which networks of relu lack."""
+    return [axis for axis in axes if axis not in SETTINGS or not SETTINGS[axis].metadata["optional"] or runs[axis].notna().all()]
 
 
 def default_axes(runs: pd.DataFrame) -> list[str]:
     """The swept axes without seed, learning rate (which is chosen per cell) and settings that only some networks have."""
     axes = [name for name in swept_axes(runs) if name not in ("seed", "lr")]
-    return [a for a in axes if not SETTINGS[a].metadata["optional"] or runs[a].notna().all()] or axes or ["activation"]
-
-
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high): Student's 95 % interval of the mean; NaN bounds with fewer than two values."""
-    from scipy.special import stdtrit
-
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return float(values[0]) if len(values) else np.nan, np.nan, np.nan
-    mean = float(values.mean())
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
+    return everywhere(runs, axes) or axes or ["activation"]
 
 
 def _distinct(kind: str, names: Sequence[str], allowed: Collection[str]) -> list[str]:
@@ -90,8 +72,22 @@ def _distinct(kind: str, names: Sequence[str], allowed: Collection[str]) -> list
     return list(dict.fromkeys(names))
 
 
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The networks that have a result; UserError if none has."""
+    runs = runs[runs["status"].isin(["completed", "diverged"])]
+    if runs.empty:
+        raise UserError("no network has a result yet")
+    return runs
+
+
 def ranking(
-    runs: pd.DataFrame, by: Sequence[str] | None = None, metrics: Sequence[str] | None = None, baseline: str | None = None
+    runs: pd.DataFrame,
+    by: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    baseline: str | None = None,
+    *,
+    choose_all: bool = False,
+    chance: Mapping[str, tuple[float, float]] | None = None,
 ) -> Ranking:
     """Ranks the cells of a sweep; UserError for an unknown axis, metric or baseline, or no network at all.
 
@@ -99,71 +95,156 @@ def ranking(
         runs: rows of runs.csv; failed networks are left out.
         by: the axes of a cell (default: all swept but seed and learning rate).
         metrics: columns to show; cells are ranked by the first.
-        baseline: a value of one of ``by``; cells are compared with the cell that has this value and is equal otherwise.
+        baseline: AXIS=VALUE, or a value that only one of ``by`` has; cells are compared with the cell that has this value and is
+            equal otherwise, paired by seed and by the settings that a cell pools.
+        choose_all: whether cells are shown at their best setting over all swept axes but the seed, in groups of equal leading
+            axes; else at their best learning rate, and pooled over other axes.
+        chance: see ``measures.chance_levels``.
     """
-    runs = runs[runs["status"].isin(["completed", "diverged"])]
-    if runs.empty:
-        raise UserError("no network has a result yet")
-    axes = _distinct("axis", by, SETTINGS) if by else default_axes(runs)
-    shown = _distinct("metric", metrics or [default_metric(runs)], METRIC_COLUMNS)
+    chance = chance or measures.chance_levels([])
+    runs = filled(finished(runs), chance)
+    axes = _distinct("axis", by, [a for a in AXES if a in runs]) if by else default_axes(runs)
+    shown = _distinct("metric", metrics or [default_metric(runs)], (*measures.METRIC_COLUMNS, *measures.LAYER_METRICS))
+    rest = [a for a in swept_axes(runs) if a not in ("seed", *axes)]
+    chosen, pooled = (rest, []) if choose_all else ([a for a in rest if a == "lr"], [a for a in rest if a != "lr"])
+    pairs = ["seed", *everywhere(runs, pooled)]
+    limits = runs["dataset"].map(lambda name: chance_of(name, chance)[1])
     cells, samples = {}, {}
     for key, cell in runs.groupby(axes, dropna=False, sort=False):
         row = dict(zip(axes, key, strict=True))
-        if "lr" not in axes:
-            cell = _at_best_rate(cell, shown[0])
-            row["lr"] = cell["lr"].iloc[0] if cell["lr"].nunique() == 1 else np.nan
-        per_seed = {metric: cell.groupby("seed")[metric].agg(mean_of, metric=metric) for metric in shown}
-        samples[key] = per_seed[shown[0]]
-        for metric, values in per_seed.items():
-            complete = metric not in EPOCHS_TO or values.notna().all()
-            mean, low, high = interval(values.to_numpy(float)) if complete else (np.nan,) * 3
-            # Student's interval may exceed the range of a metric: none is negative, and a fraction is at most 1
-            low, high = np.maximum(low, 0.0), np.minimum(high, 1.0 if is_fraction(metric) else np.inf)
-            row |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
+        cell = best(cell, chosen, [a for a in pooled if cell[a].nunique() > 1])
+        for axis in chosen if "lr" in axes else dict.fromkeys([*chosen, "lr"]):
+            row[axis] = cell[axis].iloc[0] if cell[axis].nunique(dropna=False) == 1 else np.nan
+        for metric in shown:
+            certain = metric in (*measures.DEATH, "sparsity") and measures.never_silent(cell)
+            units = 0 if certain else cell["units"].mean() if "units" in cell else 1
+            values = interval(cell.groupby("seed")[metric].mean().to_numpy(float), metric, units)
+            row |= zip((metric, f"{metric}_low", f"{metric}_high"), values, strict=True)
+            if metric.endswith("_accuracy"):
+                row[f"{metric}_at_chance"] = row[metric] <= limits[cell.index].max()
+        samples[key] = cell.groupby(pairs)[shown[0]].mean()
         row["dead"], row["born_dead"] = cell["dead_fraction"].mean(), cell["born_dead_fraction"].mean()
         row["diverged"] = (cell["status"] == "diverged").mean()
         row["seeds"], row["networks"] = cell["seed"].nunique(), len(cell)
         cells[key] = row
     if baseline is not None:
-        _compare(cells, samples, axes, baseline)
-    frame = pd.DataFrame(list(cells.values()))
-    ascending = shown[0] in SMALLER_IS_BETTER
-    return Ranking(axes, shown, baseline, frame.sort_values(shown[0], ascending=ascending, kind="stable").reset_index(drop=True))
+        baseline = _compare(cells, samples, axes, baseline)
+    frame = pd.DataFrame(list(cells.values())).sort_values(shown[0], key=lambda v: order(v, shown[0]), kind="stable")
+    if choose_all or "layer" in axes:  # best first within groups of equal leading axes, and layers in their order
+        leading = axes if axes[-1] == "layer" else axes[:-1]
+        frame = frame.sort_values(leading, kind="stable") if leading else frame
+    remarks = _divergence(runs, chance) if any(m.endswith("_accuracy") for m in shown) else []
+    return Ranking(axes, shown, baseline, frame.reset_index(drop=True), chosen, pooled, choosing_metric(runs), remarks)
 
 
-def _at_best_rate(cell: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The networks at the rate with the best mean over seeds, chosen anew for every setting that the cell pools.
+def _divergence(runs: pd.DataFrame, chance: Mapping[str, tuple[float, float]]) -> list[str]:
+    """How many networks diverged, and the accuracy that they count as."""
+    networks = runs.drop_duplicates([name for name in ("run_id", "folder") if name in runs])
+    diverged = networks[(networks["status"] == "diverged") & (networks["model"] != "autoencoder")]
+    if diverged.empty:
+        return []
+    levels = ", ".join(f"{100 * level:g} %" for level in sorted({chance_of(name, chance)[0] for name in diverged["dataset"]}))
+    counts = "it counts" if len(diverged) == 1 else "they count"
+    return [f"{len(diverged):,} of {len(networks):,} networks diverged; {counts} as guessing ({levels})"]
 
-    Rates at which more networks diverge rank below rates at which fewer do: a rate that works for some seeds only is not
-    the best.
+
+def best(cell: pd.DataFrame, axes: list[str], pooled: Sequence[str] = ()) -> pd.DataFrame:
+    """The networks at the values of ``axes`` that have the best mean over seeds, chosen anew for each value of ``pooled``.
+
+    Values at which more networks diverge rank below those at which fewer do: a rate that works for some seeds only is not the
+    best.
     """
-    pooled = [cell[axis] for axis in swept_axes(cell) if axis not in ("lr", "seed")] or [pd.Series(0, index=cell.index)]
+    if not axes:
+        return cell
     kept = []
-    for _, part in cell.groupby(pooled, dropna=False, sort=False):
-        rates = part.groupby("lr").agg(
-            value=(metric, lambda values: mean_of(values, metric)),
-            diverged=("status", lambda status: (status == "diverged").mean()),
-        )
-        best = rates.sort_values(["diverged", "value"], ascending=[True, metric in SMALLER_IS_BETTER]).index[0]
-        kept.append(part[part["lr"] == best])
+    for _, part in cell.groupby(list(pooled), dropna=False, sort=False) if pooled else [((), cell)]:
+        metric = choosing_metric(part)
+        setting = part.groupby(axes, dropna=False, sort=False).ngroup()
+        figures = pd.DataFrame({"value": part[metric], "diverged": part["status"] == "diverged"}).groupby(setting).mean()
+        figures["value"] = order(figures["value"], metric)
+        kept.append(part[setting == figures.sort_values(["diverged", "value"]).index[0]])
     return pd.concat(kept)
 
 
-def _compare(cells: dict, samples: dict, axes: list[str], baseline: str) -> None:
-    """Adds the paired difference from the baseline's cell to every cell."""
+def costs(runs: pd.DataFrame, ranked: Ranking, chance: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+    """What a value of a chosen axis costs in the metric that chooses, with all others at their best for it; paired by seed.
+
+    Returns:
+        A row per axis and value: axis, value, cost (the mean over cells) with cost_low and cost_high, and the cell where it costs
+        the most, ``worst`` (text) and ``most``; the axis that matters most first.
+    """
+    runs, metric = filled(finished(runs), chance), ranked.chosen_by
+    sign = 1 if better(metric) == "higher" else -1
+    rows = []
+    for axis in everywhere(runs, ranked.chosen):
+        found: dict[Any, dict[str, pd.Series]] = {}
+        for key, cell in runs.groupby(ranked.by, dropna=False, sort=False):
+            top = best(cell, ranked.chosen).groupby("seed")[metric].mean()
+            for value, part in cell.groupby(axis):
+                if cell[axis].nunique() > 1:
+                    figures = best(part, ranked.chosen).groupby("seed")[metric].mean()
+                    found.setdefault(value, {})[" ".join(map(text_of, key))] = sign * (top - figures)
+        for value, cost in found.items():
+            means = {cell: float(series.mean()) for cell, series in cost.items()}
+            worst = max(means, key=lambda cell: means[cell])
+            bounds = interval(pd.DataFrame(cost).mean(axis=1).to_numpy(float))
+            rows.append({"axis": axis, "value": value, **dict(zip(("cost", "cost_low", "cost_high"), bounds, strict=True)),
+                         "worst": worst, "most": means[worst]})  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["axis", "value", "cost", "cost_low", "cost_high", "worst", "most"])
+    frame["weight"] = frame.groupby("axis")["cost"].transform("max")
+    return frame.sort_values(["weight", "axis", "cost"], ascending=[False, True, True]).drop(columns="weight")
+
+
+def _compare(cells: dict, samples: dict, axes: list[str], baseline: str) -> str:
+    """Adds the paired difference from the baseline's cell to every cell; returns the baseline as AXIS=VALUE."""
     texts = {key: [text_of(part, missing="") for part in key] for key in cells}
-    place = next((i for i in range(len(axes)) if any(text[i] == baseline for text in texts.values())), None)
-    if place is None:
-        values = {part for text in texts.values() for part in text}
-        raise unknown("baseline", baseline, values, hint=f"values of {', '.join(axes)}")
+    place, value = _baseline_axis(axes, [*texts.values()], baseline)
     by_text = {tuple(text): key for key, text in texts.items()}
     for key, text in texts.items():
-        other = by_text.get((*text[:place], baseline, *text[place + 1 :]))
-        differences = np.array([])
-        if other is not None and other is not key:
-            # paired by seed, over the seeds that both have
-            differences = (samples[key] - samples[other]).to_numpy(float)
+        other = by_text.get((*text[:place], value, *text[place + 1 :]))
+        differences = np.array([]) if other in (None, key) else _differences(samples[key], samples[other])
         cells[key] |= zip(("difference", "difference_low", "difference_high"), interval(differences), strict=True)
+    return f"{axes[place]}={value}"
+
+
+def _differences(one: pd.Series, other: pd.Series) -> np.ndarray:
+    """Per seed, the mean difference of two cells over the settings that both pool; none if a figure is infinite (such as an
+    error that was never reached), since those of the other seeds alone would flatter.
+    """
+    names = [n for n in map(str, one.index.names) if set(one.index.get_level_values(n)) & set(other.index.get_level_values(n))]
+    if "seed" not in names or np.isinf([*one, *other]).any():
+        return np.array([])
+    one, other = (cell.groupby(names).mean() for cell in (one, other))
+    return (one - other).groupby("seed").mean().to_numpy(float)
+
+
+def _baseline_axis(axes: list[str], texts: Sequence[Sequence[str]], baseline: str) -> tuple[int, str]:
+    """The place among the axes, and the value's text, of a baseline; UserError if there is none, or more than one."""
+    axis, _, value = baseline.partition("=")
+    if value and axis in AXES:
+        if axis not in axes:
+            raise UserError(f"--baseline {baseline}: '{axis}' is not an axis of this report ({', '.join(axes)}); name it in --by")
+        places = [axes.index(axis)]
+    else:
+        value, places = baseline, list(range(len(axes)))
+    found = [(p, text[p]) for text in texts for p in places if _means(value, text[p], axes[p])]
+    found = list(dict.fromkeys(found))
+    if len(found) > 1:
+        raise UserError(f"--baseline {baseline}: of several axes; write {' or '.join(f'{axes[p]}={text}' for p, text in found)}")
+    if not found:
+        values = {text[p] for text in texts for p in places}
+        raise unknown("baseline", value, values, hint=f"values of {', '.join(axes[p] for p in places)}")
+    return found[0]
+
+
+def _means(word: str, value: str, axis: str) -> bool:
+    """Whether a word names a value: 0.10 is 0.1, and a folder goes by its name, too."""
+    if word == value or (axis == "folder" and Path(value).name == word.rstrip("/")):
+        return True
+    try:
+        return float(word) == float(value)
+    except ValueError:
+        return False
 
 
 def importance(runs: pd.DataFrame, metric: str) -> pd.Series:
@@ -178,7 +259,7 @@ def importance(runs: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def dead_grid(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Mean dead fraction over the two axes that explain most of it; None if fewer than two axes were swept."""
+    """Mean dead fraction of all completed networks over the two axes that explain most of it; None if fewer were swept."""
     runs = runs[runs["status"] == "completed"]
     axes = [a for a in importance(runs, "dead_fraction").index if a not in ("negative_slope", "alpha", "beta")][:2]
     if len(axes) < 2:

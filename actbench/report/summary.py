@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Group
 from rich.text import Text
 
 from actbench.report import stats
-from actbench.report.render import ranking_table
+from actbench.report.render import WIDE, as_text, cost_columns, cost_heading, heading, table_lines
+from actbench.report.tables import cannot_die
 
 
 def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_share: float) -> str:
@@ -24,40 +25,55 @@ def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_s
     return f"{trained:,} {networks} in {seconds:.1f} s ({rate}{share}); of the study: {counts}"
 
 
-def summary(runs: pd.DataFrame, folder: Path) -> Group:
-    """The ranking by the axis that matters most, where units died, and the next command."""
-    runs = runs[runs["status"].isin(["completed", "diverged"])]
-    if runs.empty:
-        return Group()
+def summary(
+    runs: pd.DataFrame, folder: Path, by: Sequence[str] = (), *, chance: Mapping[str, tuple[float, float]], width: int = WIDE
+) -> list[Text]:
+    """The ranking at the best settings, what other values cost, where units died, and the next command, as lines.
+
+    Args:
+        runs: rows of runs.csv of one study.
+        folder: where they are, as the user named it.
+        by: the axes that the study names for its report; others are chosen, not pooled.
+        chance: see ``measures.chance_levels``.
+        width: of the terminal.
+    """
+    if not runs["status"].isin(["completed", "diverged"]).any():
+        return []
+    runs = stats.finished(runs)
     axes = [axis for axis in stats.default_axes(runs) if runs[axis].nunique() > 1]
-    metric = stats.default_metric(runs)
+    by = list(by) or _axes_that_matter(runs, axes)
+    ranking = stats.ranking(runs, by, choose_all=True, chance=chance)
+    costs = stats.costs(runs, ranking, chance)
+    death = _where_units_died(runs)
+    lines = [Text(f"\n{heading(ranking)}"), *table_lines(as_text(ranking, brief=True), width, most=25)]
+    lines += map(Text, ranking.remarks)
+    if not costs.empty:
+        lines += [Text(f"\n{cost_heading(ranking)}"), *table_lines(cost_columns(costs, ranking), width, most=25)]
+    if death:
+        lines += [Text(f"\n{death}"), *map(Text, cannot_die(runs))]
+    more = [axis for axis in (*axes, "lr") if axis not in by and runs[axis].nunique() > 1][:1]
+    lines.append(Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"))
+    lines.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"))
+    return lines
+
+
+def _axes_that_matter(runs: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     by = ["activation"]
     if runs["activation"].nunique() < 2:
-        by = [axis for axis in stats.importance(runs, metric).index if axis in axes][:1] or by
-    if "model" in axes and by != ["model"]:
-        by = ["model", *by]
-    rates = "each at its best learning rate, " if runs["lr"].nunique() > 1 else ""
-    seeds = f"mean and 95 % interval over {runs['seed'].nunique()} seeds" if runs["seed"].nunique() > 1 else "one seed"
-    death = _where_units_died(runs)
-    more = [axis for axis in axes if axis not in by][:1]
-    return Group(
-        Text(f"\n{metric.replace('_', ' ').capitalize()} by {' and '.join(by)}, {rates}{seeds}:"),
-        ranking_table(stats.ranking(runs, by), most=25),
-        *([Text(f"\n{death}")] if death else []),
-        Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"),
-        Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"),
-    )
+        by = [axis for axis in stats.importance(runs, stats.default_metric(runs)).index if axis in axes][:1] or by
+    return ["model", *by] if "model" in axes and by != ["model"] else by
 
 
 def _where_units_died(runs: pd.DataFrame) -> str:
-    alive = runs[runs["dead_fraction"].notna()]
+    alive = runs[(runs["status"] == "completed") & runs["dead_fraction"].notna()]
     if alive.empty:
         return ""
     dead = alive["dead_fraction"].mean()
     if dead == 0:
         return "No unit is dead in any network."
     text = (
-        f"Dead units: {100 * dead:.1f} % over all networks ({100 * alive['born_dead_fraction'].mean():.1f} % born dead, "
+        f"Dead units: {100 * dead:.1f} % over all {len(alive):,} completed networks ("
+        f"{100 * alive['born_dead_fraction'].mean():.1f} % born dead, "
         f"{100 * alive['died_fraction'].mean():.1f} % died, {100 * alive['revived_fraction'].mean():.1f} % revived)"
     )
     everywhere = [axis for axis in stats.importance(alive, "dead_fraction").index if alive[axis].notna().all()]

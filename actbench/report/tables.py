@@ -1,0 +1,107 @@
+"""Result folders → the rows that a report is about, and what a reader should know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from actbench.base.errors import UserError
+from actbench.report import stats
+from actbench.report.measures import DEATH, LAYER_METRICS, chance_levels, never_silent
+from actbench.results.columns import TABLES
+from actbench.results.frames import Results, load
+from actbench.science.metrics import LAYER_COLUMNS
+from actbench.study.spec import SETTINGS
+
+RESULT_FILES = ("meta.json", *(f"{table}.csv" for table in TABLES))
+
+
+@dataclass
+class Report:
+    """A ranking, the grid of dead units if two axes were swept, and notes on what they cover."""
+
+    ranking: stats.Ranking
+    grid: pd.DataFrame | None
+    notes: list[str]
+
+
+def report_on(
+    paths: Sequence[Path], by: list[str] | None = None, metrics: list[str] | None = None, baseline: str | None = None
+) -> Report:
+    """The report on result folders; without ``by``, over the axes that their study names, if it does, at the best setting of
+    the others. UserError for an unknown axis, metric or baseline, or a folder that cannot be read.
+    """
+    by_folder = "folder" in (by or ()) or (baseline or "").startswith("folder=")
+    results = load(*paths, by_folder=by_folder)
+    runs, notes = _with_units(results), _coverage(results)
+    named = {tuple(meta["study"].get("report_by") or ()) for meta in results.meta}
+    axes = [axis for axis in named.pop() if axis in SETTINGS] if len(named) == 1 and not by else []
+    per_layer = [name for name in dict.fromkeys(metrics or ()) if name in LAYER_METRICS]
+    if per_layer or "layer" in (by or ()):
+        runs = _last_layers(results)
+        if "layer" not in (by or ()):
+            by = ["layer", *(by or axes or [a for a in stats.default_axes(runs) if a != "layer"])]
+            notes.append(f"{', '.join(per_layer)}: per layer (from layers.csv), so shown by layer, at the last evaluation")
+    elif axes and by_folder:
+        by = ["folder", *axes]
+    ranking = stats.ranking(
+        runs, by or axes, metrics, baseline, choose_all=bool(axes and not by), chance=chance_levels(results.meta)
+    )
+    if "loss" not in ranking.by and runs["loss"].nunique() > 1 and any(name.endswith("_loss") for name in ranking.metrics):
+        notes.append("the losses of these networks are of different kinds; compare them within --by loss")
+    grid = stats.dead_grid(results.runs)
+    about_death = set(ranking.metrics) & set(DEATH) or (grid is not None and "activation" in (grid.index.name, grid.columns.name))
+    if about_death and "dormant_fraction" not in ranking.metrics:
+        ranking.remarks += cannot_die(results.runs)
+    return Report(ranking, grid, notes)
+
+
+def cannot_die(runs: pd.DataFrame) -> list[str]:
+    """Says which of several activations cannot have dead units, and how to compare them all the same."""
+    alive = [str(name) for name, networks in runs.groupby("activation", sort=False) if never_silent(networks)]
+    if not alive or runs["activation"].nunique() < 2:
+        return []
+    return [f"{', '.join(alive)} cannot have dead units; --metric dormant_fraction compares every activation"]
+
+
+def _coverage(results: Results) -> list[str]:
+    """What a report does not cover: networks of an unfinished study, or that failed."""
+    notes = []
+    failed, study = int((results.runs["status"] == "failed").sum()), results.meta[0]["study"]
+    done, wanted = len(results.runs) - failed - (study.get("others") or 0), study.get("networks") or 0
+    if failed:
+        notes.append(f"{failed:,} network{'s' * (failed != 1)} failed and {'are' if failed != 1 else 'is'} left out")
+    if len(results.meta) == 1 and done + failed < wanted:
+        of_study = f" of study {study.get('name')}" if study.get("others") else ""
+        notes.append(f"{done:,} of {wanted:,} networks{of_study} so far: the run goes on, or was stopped")
+    return notes
+
+
+def _with_units(results: Results) -> pd.DataFrame:
+    """runs.csv with the number of hidden units."""
+    key = [name for name in ("run_id", "folder") if name in results.layers]
+    units = results.layers.drop_duplicates([*key, "layer"]).groupby(key)["units"].sum().reset_index()
+    return results.runs.merge(units, on=key, how="left")
+
+
+def _last_layers(results: Results) -> pd.DataFrame:
+    """A row per network and hidden layer at its last evaluation: columns of runs.csv, and per layer those of layers.csv."""
+    layers, key = results.layers, [name for name in ("run_id", "folder") if name in results.layers]
+    layers = layers[layers["step"] == layers.groupby(key)["step"].transform("max")]
+    runs = results.runs.drop(columns=[name for name in LAYER_COLUMNS if name in results.runs])
+    return runs.merge(layers[[*key, "layer", *LAYER_COLUMNS]], on=key)
+
+
+def write_report(out: Path, text: str, paths: Sequence[Path]) -> None:
+    """Writes a report on ``paths``; UserError if it cannot be written, or is a file of a result folder, by whatever name."""
+    try:
+        for file in (folder / name for folder in (*paths, out.parent) for name in RESULT_FILES):
+            same = file.samefile(out) if file.exists() and out.exists() else file.resolve() == out.resolve()
+            if same and (file.parent / "meta.json").exists():
+                raise UserError(f"--out: '{out}' is a file of result folder '{file.parent}'; name another, to keep the results")
+        out.write_text(text, encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--out: cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error
