@@ -23,9 +23,11 @@ PATIENCE = 100.0
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """The tables' text without the column of seconds."""
-    runs = pd.read_csv(folder / "runs.csv", dtype=str, keep_default_na=False).drop(columns="seconds")
-    return {"runs": runs.to_csv(), **{t: (folder / f"{t}.csv").read_text() for t in ("history", "layers")}}
+    """The tables' text without seconds and sessions."""
+    read = {
+        table: pd.read_csv(folder / f"{table}.csv", dtype=str, keep_default_na=False) for table in ("runs", "history", "layers")
+    }
+    return {table: frame.drop(columns=["seconds", "session"], errors="ignore").to_csv() for table, frame in read.items()}
 
 
 def command(*words: str, **more: Any) -> subprocess.Popen:
@@ -47,7 +49,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = 
 
 
 def finished_parts(folder: Path) -> list[Path]:
-    return [path for path in (folder / ".actbench-parts").glob("*") if not path.name.startswith("tmp")]
+    return [path for path in (folder / ".actbench-parts").glob("*/*") if not path.name.startswith("tmp")]
 
 
 def wait_for_parts(folder: Path, count: int, process: subprocess.Popen) -> None:

@@ -30,10 +30,10 @@ INSIDE = {
     "base": [["control_groups", "errors", "lazy", "rng"], ["paths"], ["machine"]],
     "science": [["activations", "inits", "layer_stats", "losses", "optimizers"], ["metrics"]],
     "data": [["downloads"], ["datasets"]],
-    "study": [["spec"], ["overrides"], ["load"]],
+    "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
-    "results": [["columns"], ["reading", "rows"], ["frames", "parts", "provenance"], ["store"]],
-    "report": [["stats"], ["render"], ["summary"]],
+    "results": [["columns"], ["rows"], ["reading"], ["parts", "provenance"], ["frames", "store"]],
+    "report": [["measures"], ["intervals"], ["stats"], ["render", "tables"], ["summary"]],
     "engine": [
         ["device_data", "one_thread", "products", "recorded_steps", "user_activations"],
         ["networks"],
@@ -43,7 +43,8 @@ INSIDE = {
     ],
     "engine.networks": [
         ["aligned", "regularise", "rounding"],
-        ["layer_activation", "protocol"],
+        ["layer_activation"],
+        ["protocol"],
         ["by_autograd", "dense_layer", "weights"],
         ["convolutional", "perceptron", "recurrent"],
         ["__init__"],
@@ -52,10 +53,10 @@ INSIDE = {
         ["events", "processes"],
         ["launcher", "pack_job"],
         ["dispatch", "in_process", "preload", "worker"],
-        ["local"],
+        ["isolated", "local"],
     ],
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"]],
-    "cli": [["plot", "run_view"], ["catalog"], ["commands"]],
+    "cli": [["plot", "run_view"], ["catalog"], ["completion"], ["commands"]],
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
@@ -173,8 +174,8 @@ def test_readme_names_everything():
 
     text = (PACKAGE.parent / "README.md").read_text()
     names = {*SETTINGS, *MODELS, *study_names(), *COLUMNS["runs"], *COLUMNS["layers"]} - {"single"}
-    assert not {name for name in names if f"`{name}`" not in text and name not in ("epoch", "step", "layer", *TOLD)}
+    assert not {name for name in names if f"`{name}`" not in text and name not in ("epoch", "step", "layer", *IN_SENTENCES)}
     assert all(name in text for name in DATASETS)
 
 
-TOLD = ("run_id", "train_loss", "train_accuracy", "test_loss", "test_accuracy")  # told of in sentences
+IN_SENTENCES = ("run_id", "train_loss", "train_accuracy", "test_loss", "test_accuracy")  # named in sentences

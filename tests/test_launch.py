@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from actbench.plan.pack import Pack
 from actbench.run.launching import make_launcher
 from actbench.run.loop import run_study
 from actbench.run.prepare import Prepared
+from actbench.study.load import Study
 from tests.conftest import make_spec
 from tests.runs import FILES, LONG, NETWORKS, command, finished_parts, in_session, of_kind, tables, wait_until
 
@@ -252,7 +254,10 @@ def test_which_launcher(options, kind, tmp_path):
 
 
 def test_a_gpu_trains_here_unless_several_packs_are_asked_for(tmp_path):
-    one, two = (Prepared(None, tmp_path, "cuda:0", slots, {}, {}) for slots in (1, 2))
+    study = Study("s", [], [make_spec()], [], [])
+    one, two = (Prepared(study, tmp_path, "cuda:0", slots, {}, {}) for slots in (1, 2))
+    own = replace(one, study=replace(study, specs=[make_spec(activation="tests.actors.Sloped")]))
+    assert isinstance(make_launcher(own, tmp_path, Options()), LocalLauncher), "whose code may do anything"
     assert isinstance(make_launcher(one, tmp_path, Options()), InProcessLauncher)
     assert isinstance(make_launcher(one, tmp_path, Options(processes=True)), LocalLauncher)
     several = make_launcher(two, tmp_path, Options(workers=2))
@@ -311,9 +316,11 @@ def test_the_only_network_of_a_study_survives_its_worker(tmp_path):
 
 
 DEADLY = """
-import multiprocessing, os, signal, torch
+import os, signal, torch
+calls = []
 def act(z):
-    if multiprocessing.parent_process():
+    calls.append(z)
+    if len(calls) > 1:  # not when it is tried
         os.kill(os.getpid(), signal.SIGKILL)
     return torch.relu(z)
 """
@@ -325,7 +332,9 @@ def test_networks_that_kill_their_process_fail_and_the_run_ends(tmp_path):
     out, err = process.communicate()
     assert process.returncode == 1, err
     assert json.loads(out)["completed"] == 4 and json.loads(out)["failed"] == 4
-    assert json.loads(out)["errors"] == ["the worker process ended: killed by SIGKILL, perhaps out of memory"]
+    assert json.loads(out)["errors"] == [
+        "activation 'deadly.act': the worker process ended: killed by SIGKILL, perhaps out of memory"
+    ]
 
 
 def test_a_run_whose_every_process_dies_ends(tmp_path):

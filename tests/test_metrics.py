@@ -45,7 +45,9 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
     for layer in range(depth):
         by_example = [d.numpy() for d in delta_all[layer]]
         z, h, delta = (torch.cat(part[layer]).numpy() for part in (z_all, h_all, delta_all))
-        dead = [all(v == 0 for v in h[:, u]) for u in range(h.shape[1])]
+        silent = activation in ("relu", "crelu", "dark_relu", "hard_sigmoid")  # 0 on an interval
+        zeros = [[v == 0 and silent for v in h[:, u]] for u in range(h.shape[1])]
+        dead = [all(of_unit) for of_unit in zeros]
         dead_now.append(dead)
         was = dead if born is None else born[layer]
         mean_h, mean_d = np.abs(h).mean(), np.abs(delta).mean()
@@ -56,7 +58,7 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
             "revived_fraction": [w and not d for d, w in zip(dead, was, strict=True)],
             "dormant_fraction": [np.abs(h[:, u]).mean() <= 0.025 * mean_h for u in range(h.shape[1])],
             "grad_dormant_fraction": [np.abs(delta[:, u]).mean() <= 0.01 * mean_d for u in range(delta.shape[1])],
-            "sparsity": [np.mean([v == 0 for v in h[:, u]]) for u in range(h.shape[1])],
+            "sparsity": [np.mean(of_unit) for of_unit in zeros],
             "saturated_fraction": [
                 np.nan if bounds is None else all(min(abs(v - a) for a in bounds) <= 1e-3 for v in h[:, u])
                 for u in range(h.shape[1])
@@ -78,7 +80,7 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
     network = {name: float(np.mean(np.concatenate(values))) for name, values in units.items()}
     autoencodes = spec.model == "autoencoder"
     network |= {"train_loss": float(np.mean(losses)), "train_accuracy": np.nan if autoencodes else right / count}
-    network["code_sparsity"] = layers["sparsity"][depth // 2] if autoencodes else np.nan
+    network["code_sparsity"] = layers["sparsity"][depth // 2] if autoencodes and depth % 2 else np.nan
     network["grad_norm"] = float(np.sqrt(np.sum(np.square(layers["grad_norm"]))))
     network["delta_norm_ratio"] = layers["delta_norm"][0] / layers["delta_norm"][-1]
     network["update_ratio"] = np.nan
@@ -107,8 +109,8 @@ def assert_metrics(specs, data_set, names=()) -> list:
         for evaluation, (layers, network, _) in zip(measured.evaluations, at_step, strict=True):
             for columns, wanted in ((evaluation.layers, layers), (evaluation.network, network)):
                 for name, value in wanted.items():
-                    told = f"{name}, {spec.model}, {spec.activation}, step {evaluation.step}"
-                    np.testing.assert_allclose(columns[name][r], value, rtol=1e-8, atol=1e-12, err_msg=told)
+                    named = f"{name}, {spec.model}, {spec.activation}, step {evaluation.step}"
+                    np.testing.assert_allclose(columns[name][r], value, rtol=1e-8, atol=1e-12, err_msg=named)
                     seen.add(name)
         with torch.no_grad():
             x = oracle.inputs(data, spec, "test")
@@ -128,7 +130,7 @@ COMMON = dict(dataset="small", depth=3, width=6, batch_size=16, epochs=2, dtype=
 def test_every_metric_equals_brute_force(chunk, fixed, monkeypatch):
     """At initialisation and after training, on a probe set that is part of the data; some units are dead and revive."""
     if chunk:
-        monkeypatch.setattr("actbench.plan.pack_plan.evaluation_chunk", lambda *settings: chunk)
+        monkeypatch.setattr("actbench.plan.pack_plan.evaluation_chunk", lambda *settings, **more: chunk)
     specs = [make_spec(**COMMON, lr=0.3, bias=-0.9, activation=name, seed=seed) for name in ACTIVATIONS for seed in (0, 1)]
     evaluations = assert_metrics(specs, small_data(fixed=fixed))
     fractions = np.stack([e.network["dead_fraction"] for e in evaluations])
@@ -150,9 +152,9 @@ OTHERS = {
 def test_every_metric_of_every_model_equals_brute_force(name):
     """A unit is a channel over all positions, or a recurrent unit over all time steps; chunks are of unequal size."""
     model = name if name in MODELS else "mlp"
-    told = {**COMMON, "model": model, "width": 4, "lr": 0.05, "bias": -0.2, **OTHERS[name]}
-    activations = [told.pop("activation")] if "activation" in told else ["relu", "sigmoid"]
-    specs = dict.fromkeys(make_spec(**told, activation=activation, seed=seed) for activation in activations for seed in (0, 1))
+    named = {**COMMON, "model": model, "width": 4, "lr": 0.05, "bias": -0.2, **OTHERS[name]}
+    activations = [named.pop("activation")] if "activation" in named else ["relu", "sigmoid"]
+    specs = dict.fromkeys(make_spec(**named, activation=activation, seed=seed) for activation in activations for seed in (0, 1))
     for pack in make_packs(specs, {"small": small_images(24).shape}):
         assert_metrics(list(pack.specs), small_images(24))
 

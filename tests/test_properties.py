@@ -174,30 +174,30 @@ def numbers(name: str):
 
 @st.composite
 def legal(draw, **fixed) -> RunSpec:
-    """A network of any legal settings, as a study makes it."""
-    told = dict(fixed)
+    """A network of any legal values, as a study makes it."""
+    values = dict(fixed)
     for name, setting in SETTINGS.items():
         kind = str(setting.type).removesuffix(" | None")
-        if name in told or name == "hidden" or draw(st.booleans()):
+        if name in values or name == "hidden" or draw(st.booleans()):
             continue
         if "choices" in setting.metadata:
-            told[name] = draw(st.sampled_from(setting.metadata["choices"]))
+            values[name] = draw(st.sampled_from(setting.metadata["choices"]))
         elif kind in ("int", "float"):
-            told[name] = draw(numbers(name))
+            values[name] = draw(numbers(name))
         elif kind == "bool":
-            told[name] = draw(st.booleans())
-    told["dataset"] = draw(PATHS)
-    told["init"] = draw(st.sampled_from(sorted(INITS)))
-    told["optimizer"] = draw(st.sampled_from(sorted(OPTIMIZERS)))
-    told["activation"] = draw(st.one_of(st.sampled_from(sorted(ACTIVATIONS)), DOTTED))
+            values[name] = draw(st.booleans())
+    values["dataset"] = draw(PATHS)
+    values["init"] = draw(st.sampled_from(sorted(INITS)))
+    values["optimizer"] = draw(st.sampled_from(sorted(OPTIMIZERS)))
+    values["activation"] = draw(st.one_of(st.sampled_from(sorted(ACTIVATIONS)), DOTTED))
     if "hidden" not in fixed:
-        told["hidden"] = draw(
+        values["hidden"] = draw(
             st.one_of(
                 st.none(), st.lists(st.integers(1, 10**6), min_size=2, max_size=5).map(lambda sizes: "-".join(map(str, sizes)))
             )
         )
     try:
-        return normalise(told)
+        return normalise(values)
     except UserError:
         assume(False)
         raise
@@ -411,8 +411,8 @@ def test_an_override_means_what_hydra_says(override):
     if swept:
         assert fixed == [] and list(swept) == [key] and same(swept[key], wanted), (swept, wanted)
     else:
-        (told,) = fixed
-        assert told.startswith("++") and same(values_by_hydra(key, told), wanted)
+        (settings,) = fixed
+        assert settings.startswith("++") and same(values_by_hydra(key, settings), wanted)
 
 
 @examples(20)
@@ -484,7 +484,7 @@ def test_a_table_damaged_anywhere_is_refused_and_never_half_read(whole, data, ta
 
 @pytest.mark.parametrize("meta", [None, "", "{", "[]", "3", '"text"', "null", "{}", '{"format_version": 1}', '{"format_version": "2"}',
                                   '{"format_version": 2, "datasets": []}', '{"format_version": 2, "datasets": {"a": 1}}',
-                                  '{"format_version": 2, "earlier": {}}'])  # fmt: skip
+                                  '{"format_version": 4}', '{"format_version": 3, "sessions": {}}', '{"format_version": 3, "checksums": 3}'])  # fmt: skip
 def test_tables_without_a_whole_meta_json_are_refused(whole, meta, tmp_path):
     folder = Path(shutil.copytree(whole, tmp_path / "r"))
     (folder / "meta.json").unlink()

@@ -15,7 +15,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from actbench.engine.device_data import DeviceData
 from actbench.engine.recorded_steps import WARM_UPS
 from actbench.engine.trainer import Trainer
 from actbench.plan.architecture import MODELS
