@@ -115,8 +115,11 @@ TIPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("tip", TIPS)
-@pytest.mark.parametrize("model", MODELS)
+FEW = [(model, tip) for model in MODELS for tip in TIPS if model == "mlp" or tip in ("nothing", "all")]
+MORE = [(model, tip) for model in MODELS for tip in TIPS if (model, tip) not in FEW]
+
+
+@pytest.mark.parametrize(("model", "tip"), [*FEW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in MORE)])
 def test_every_model_with_every_tip(model, tip):
     settings = {"model": model, **MODELS[model], **TIPS[tip]}
     if settings["model"] in ("rnn", "lstm"):
@@ -214,7 +217,7 @@ def test_rows_alone_equal_rows_in_any_company(kind, dtype):
     common = {**COMMON, "dtype": dtype, **KINDS[kind]}
     names = ("relu",) if common["model"] == "lstm" else [name.format(width=common["width"]) for name in COMPANY]
     specs = dict.fromkeys(
-        make_spec(**common, activation=name, seed=seed, lr=lr) for name in names for seed in (0, 5) for lr in (0.01, 0.05, 1e30)
+        make_spec(**common, activation=name, seed=seed, lr=lr) for name in names for seed in (0, 5) for lr in (0.01, 1e30)
     )
     data = device_data(images, next(iter(specs)))
     (pack,) = [Pack(tuple(sorted(specs, key=lambda spec: spec.seed)), (0, 5))]
@@ -223,7 +226,7 @@ def test_rows_alone_equal_rows_in_any_company(kind, dtype):
         spec = pack.specs[r]
         assert_same_rows(trained(Pack((spec,), (spec.seed,)), data), 0, together, r)
     first = [spec for spec in pack.specs if spec.seed == 0]
-    for r in (0, len(first) - 3):
+    for r in (0, max(0, len(first) - 2)):
         assert_same_rows(trained(Pack(tuple(first[r : r + 2]), (0,)), data), 1, together, r + 1)
 
 

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from actbench import Options, run_study
+from actbench.base.errors import UserError
+from actbench.launch.pack_job import PackJob
+from actbench.plan.pack import Pack
 from actbench.plan.packing import make_packs
 from tests.conftest import device_data, make_spec, small_images, trained
 
@@ -58,3 +62,17 @@ def test_float32_is_not_tensor_float_32(kind):
     for single, double in zip(packs_of(kind, "float32"), packs_of(kind, "float64"), strict=True):
         one, other = (next(iter(rows_of(pack, "cuda").values()))[0] for pack in (single, double))
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+def test_a_network_that_is_larger_than_the_gpu_is_refused_beforehand(tmp_path):
+    options = Options(out=tmp_path / "r", device="cuda")
+    with pytest.raises(UserError, match="GiB are free"):
+        run_study("single", ["width=300000", "depth=3"], options)
+
+
+def test_a_gpu_holds_the_data_of_one_kind_of_pack(tmp_path):
+    job = PackJob("cuda:0", None, tmp_path)
+    for scaling in ("standard", "unit"):
+        spec = make_spec(input_scaling=scaling, epochs=0, width=4, depth=1, probe_size=20)
+        assert [type(event).__name__ for event in job.run(Pack((spec,), (spec.seed,)))] == ["Progress", "Done"]
+        assert len(job._on_device) == 1

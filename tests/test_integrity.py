@@ -302,6 +302,7 @@ def test_a_dry_run_fetches_nothing_and_leaves_nothing(server, monkeypatch, tmp_p
 # ---- too many deaths
 
 
+@pytest.mark.slow
 def test_worker_processes_that_keep_dying_are_a_failure_and_no_users_mistake(own):
     (own / "own_deadly.py").write_text(
         "import os\nfrom torch import relu\n\n\ndef act(z):\n    if z.numel() < 1000:\n        return relu(z)\n    os._exit(9)\n"
@@ -314,7 +315,7 @@ def test_worker_processes_that_keep_dying_are_a_failure_and_no_users_mistake(own
         "single",
         *WORDS[:5],
         "activation=own_deadly.act",
-        "lr=range(1,30)",
+        "lr=range(1,10)",
         "--out",
         "r",
     ]

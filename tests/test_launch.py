@@ -287,10 +287,11 @@ VICTIMS = {
     "the resource tracker, at once": ("resource_tracker", 0, 0),
     "the resource tracker, later": ("resource_tracker", 0, 1),
 }
+TWICE = "the last worker, later", "the resource tracker, at once", "the server, while it loads"  # much as the others
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked from a server")
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", [pytest.param(v, marks=[pytest.mark.slow] * (v in TWICE)) for v in VICTIMS])
 def test_a_process_that_is_killed_costs_its_pack_a_split_only(victim, tmp_path, whole):
     """As the system does when memory runs out: the run goes on, and the tables are those of an unbroken run."""
     kind, which, parts = VICTIMS[victim]

@@ -29,12 +29,13 @@ print(pack_bytes(pack, data.shape), peak - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 @pytest.mark.parametrize(
     ("settings", "networks"),
-    [(dict(depth=1000, width=64, train_size=200), 1), (dict(depth=100, width=64, norm="batch", dropout=0.2, train_size=500), 4),
+    [(dict(depth=400, width=64, train_size=100), 1), (dict(depth=100, width=64, norm="batch", dropout=0.2, train_size=500), 4),
      (dict(model="autoencoder", depth=21, width=128, train_size=500), 4)],
-    ids=["depth 1000", "normalised, with dropout", "autoencoder"],
+    ids=["depth 400", "normalised, with dropout", "autoencoder"],
 )  # fmt: skip
 def test_a_pack_takes_about_what_is_estimated(settings, networks):
     words = json.dumps(dict(activation="gelu", epochs=1, **settings))

@@ -166,9 +166,7 @@ def words(part: Path) -> None:
     (part / "part.json").write_text('{"seconds": "many"}')
 
 
-@pytest.mark.parametrize(
-    "damage", [cut_line, cut_rows, foreign, missing, not_json, a_list, words], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("damage", [cut_line, cut_rows, foreign, missing, not_json, a_list, words], ids=lambda f: f.__name__)
 def test_a_damaged_or_foreign_part_is_refused_and_left_alone(damage, finished, tmp_path):
     folder, part = store_with_part(finished, tmp_path)
     damage(part)

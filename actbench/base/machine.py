@@ -33,8 +33,10 @@ def cpu_count() -> int:
     return max(1, math.ceil(min(here, cores_allowed())))
 
 
-def available_memory() -> float:
-    """Bytes that may still be taken: of the machine, or of the limits of a container or batch job if that is less."""
+def available_memory(device: str = "cpu") -> float:
+    """Bytes that may still be taken: of a GPU; of the machine, or of the limits of a container or batch job if that is less."""
+    if not is_cpu(device):
+        return float(import_torch().cuda.mem_get_info(device)[0])
     import psutil
 
     return max(0.0, min(float(psutil.virtual_memory().available), memory_allowed()))

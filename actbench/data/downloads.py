@@ -35,8 +35,7 @@ def load_torchvision(class_name: str, name: str, data_dir: Path, download: bool)
     except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
         raise UserError(
             f"dataset '{name}' needs a torchvision that fits the installed torch ({error}); "
-            "install both from one index: pip install --upgrade torch torchvision (without a GPU, and smaller: "
-            "--index-url https://download.pytorch.org/whl/cpu)"
+            "install both from one index: pip install --upgrade torch torchvision"
         ) from error
     maker = getattr(vision, class_name)
     try:

@@ -70,6 +70,8 @@ class PackJob:
         key = (*(getattr(plan.spec, setting) for setting in settings_with("data")), plan.merges_fixed_inputs)
         with one_thread(self.device), products(plan.products):
             if key not in self._on_device:
+                if self.device.startswith("cuda"):
+                    self._on_device.clear()  # a GPU has less memory, and packs of one data set come one after another
                 self._on_device[key] = DeviceData(data, plan, self.device)
             trainer = Trainer(plan, self._on_device[key])
             for _ in train(trainer):

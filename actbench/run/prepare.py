@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def prepare(study: str, overrides: Sequence[str], options: Options, *, download:
     for name, one in data.items():
         verify(name, one, options.data_dir, keep=download)
     shapes = {name: one.shape for name, one in data.items()}
-    memory = machine.available_memory() if device == "cpu" else math.inf
+    memory = machine.available_memory(device)
     stacked = set(settings_with("stacked")) - {"activation", "pieces"}  # seeds, rates and the like, which change no size
     sizing = [name for name in SETTINGS if name not in stacked]
     for spec in {tuple(getattr(spec, name) for name in sizing): spec for spec in loaded.specs}.values():
