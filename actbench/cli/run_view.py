@@ -145,7 +145,7 @@ class RunDisplay:
         self.console.print(title, style="dim", highlight=False)
         if self.console.is_terminal:
             self.bar = bars.Progress(
-                bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24),
+                bars.BarColumn(bar_width=24 if self.console.width > 100 else 6),
                 bars.TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
                 bars.TextColumn("{task.fields[rate]}"), bars.TimeElapsedColumn(),
                 bars.TextColumn("left"), bars.TimeRemainingColumn(),

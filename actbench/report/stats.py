@@ -180,10 +180,13 @@ def costs(runs: pd.DataFrame, ranked: Ranking, chance: Mapping[str, tuple[float,
         found: dict[Any, dict[str, pd.Series]] = {}
         for key, cell in runs.groupby(ranked.by, dropna=False, sort=False):
             top = best(cell, ranked.chosen).groupby("seed")[metric].mean()
+            name = " ".join(
+                value if isinstance(value, str) else f"{by}={text_of(value)}" for by, value in zip(ranked.by, key, strict=True)
+            )
             for value, part in cell.groupby(axis):
                 if cell[axis].nunique() > 1:
                     figures = best(part, ranked.chosen).groupby("seed")[metric].mean()
-                    found.setdefault(value, {})[" ".join(map(text_of, key))] = sign * (top - figures)
+                    found.setdefault(value, {})[name] = sign * (top - figures)
         for value, cost in found.items():
             means = {cell: float(series.mean()) for cell, series in cost.items()}
             worst = max(means, key=lambda cell: means[cell])
