@@ -207,10 +207,13 @@ KINDS = {
 COMPANY = ("relu", "prelu", "tanh", "gelu", "tests.actors.Trained(units={width})", "tests.actors.smooth")
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype"),
-    [(kind, dtype) for kind in KINDS for dtype in ("float32", "float64") if "dtype" not in KINDS[kind] or dtype == "float32"],
-)
+BOTH = "mlp of odd sizes", "cnn", "lstm"
+SLOW = [
+    pytest.param(kind, "float64", marks=pytest.mark.slow) for kind in KINDS if kind not in BOTH and "dtype" not in KINDS[kind]
+]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [*((k, "float32") for k in KINDS), *((k, "float64") for k in BOTH), *SLOW])
 def test_rows_alone_equal_rows_in_any_company(kind, dtype):
     """All figures of networks trained alone, in twos, and among all others, of which some diverge."""
     images = replace(small_data(40, features=72), image=(9, 8, 1))

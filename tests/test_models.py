@@ -145,6 +145,7 @@ def test_a_cnn_learns_digits(tmp_path):
     assert learns(tmp_path, *words) > 0.75
 
 
+@pytest.mark.slow
 def test_a_batch_normalised_resnet_learns_digits(tmp_path):
     words = ["model=resnet", "width=8", "depth=5", "train_size=2000", "epochs=2", "lr=0.05", "norm=batch", "batch_size=50"]
     assert learns(tmp_path, *words) > 0.85

@@ -273,6 +273,7 @@ def test_out_of_memory_splits_the_pack_and_goes_on(error, tmp_path, monkeypatch)
     assert tables(tmp_path / "split") == tables(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of processes as Linux does")
 def test_out_of_memory_for_real_splits_packs_and_gives_the_same_rows(tmp_path):
     """With a limit that one network fits into, beside torch, and a pack of 20 does not (in processes)."""

@@ -74,7 +74,7 @@ def _started(pid):
 @pytest.mark.parametrize(
     "environment", [{"PYTHONWARNINGS": "error"}, {"PYTHONWARNINGS": "default"}, {"OMP_NUM_THREADS": "many"}], ids=str
 )
-@pytest.mark.parametrize("words", ["lr=-1", "activation=math.sin", "lr=-1 --dry-run", "activation=builtins.print --dry-run"])
+@pytest.mark.parametrize("words", ["lr=-1", "activation=builtins.print --dry-run"])
 def test_an_error_line_stands_alone(environment, words, tmp_path):
     done = shell(f"{COMMAND} run single {words}", tmp_path, **environment)
     assert done.returncode == 2 and done.stdout == ""
