@@ -299,6 +299,11 @@ def test_a_dry_run_fetches_nothing_and_leaves_nothing(server, monkeypatch, tmp_p
     assert not server.asked and list(tmp_path.iterdir()) == []
 
 
+def test_bytes_that_are_no_text(folder):
+    (folder / "runs.csv").write_bytes(b"\xff\n")
+    refused(folder, "cannot be read")
+
+
 # ---- too many deaths
 
 
