@@ -228,19 +228,12 @@ def test_nothing_of_a_users_module_runs_to_find_its_source(own):
     assert source_checksum("own_loud") is not None
 
 
+def own_command(*words):
+    return [sys.executable, "-m", "actbench", "run", "single", *WORDS[:5], *words, "--out", "r"]
+
+
 def test_an_edited_activation_is_trained_anew_and_told_apart(own):
-    command = [
-        sys.executable,
-        "-m",
-        "actbench",
-        "run",
-        "single",
-        *WORDS[:5],
-        "activation=relu,own_bent.bent",
-        "--out",
-        "r",
-        "--json",
-    ]
+    command = own_command("activation=relu,own_bent.bent", "--json")
     counts = []
     for shift in ("0.0", "0.0", "1.5"):
         (own / "own_help.py").write_text(f"shift = {shift}\n")
@@ -312,18 +305,7 @@ def test_worker_processes_that_keep_dying_are_a_failure_and_no_users_mistake(own
     (own / "own_deadly.py").write_text(
         "import os\nfrom torch import relu\n\n\ndef act(z):\n    if z.numel() < 1000:\n        return relu(z)\n    os._exit(9)\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "actbench",
-        "run",
-        "single",
-        *WORDS[:5],
-        "activation=own_deadly.act",
-        "lr=range(1,10)",
-        "--out",
-        "r",
-    ]
+    command = own_command("activation=own_deadly.act", "lr=range(1,10)")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr and "networks failed" in done.stderr
