@@ -69,9 +69,7 @@ def set_field(folder: Path, table: str, name: str, text: str) -> None:
 # ---- one strict reader
 
 
-@pytest.mark.parametrize(
-    "text", ["nan", "inf", "-inf", "1e999", "1e+309", "0_9", "３", "0x1", " 1", "+1", "1e5", "1.", ".5", "9" * 30, "true"]
-)
+@pytest.mark.parametrize("text", ["nan", "-inf", "1e999", "0_9", "３", "0x1", " 1", "+1", "1e5", "1.", "9" * 30])
 @pytest.mark.parametrize(("table", "name"), [("runs", "evaluations"), ("runs", "depth"), ("runs", "lr"), ("runs", "test_accuracy"),
                                              ("history", "train_loss"), ("layers", "delta_norm"), ("layers", "layer")])  # fmt: skip
 def test_what_is_no_number_is_refused_by_every_command(text, table, name, folder):

@@ -287,7 +287,12 @@ VICTIMS = {
     "the resource tracker, at once": ("resource_tracker", 0, 0),
     "the resource tracker, later": ("resource_tracker", 0, 1),
 }
-TWICE = "the last worker, later", "the resource tracker, at once", "the server, while it loads"  # much as the others
+TWICE = (
+    "the last worker, later",
+    "the resource tracker, at once",
+    "the first worker, later",
+    "the server, while it loads",
+)  # much as the others
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked from a server")
