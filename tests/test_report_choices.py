@@ -13,12 +13,12 @@ from rich.cells import cell_len
 
 from actbench.base.errors import UserError
 from actbench.cli.catalog import describe
-from actbench.report.measures import METRIC_COLUMNS, better, chance_levels
 from actbench.report.render import as_text, heading, number, render, table_lines
 from actbench.report.stats import costs, dead_grid, interval, ranking
 from actbench.report.summary import summary
 from actbench.report.tables import RESULT_FILES, report_on
 from actbench.results.frames import load
+from actbench.results.measures import METRIC_COLUMNS, better, chance_levels
 from actbench.run.loop import Options, run_study
 from actbench.science.metrics import METRICS, OF_NETWORK
 from actbench.study.load import load_study

@@ -51,10 +51,10 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         }  # fmt: skip
         print(json.dumps(fields))
     elif not quiet:
-        from actbench.report.measures import chance_levels
         from actbench.report.render import WIDE
         from actbench.report.summary import headline, summary
         from actbench.results.frames import load
+        from actbench.results.measures import chance_levels
 
         console, results = make_console(stderr=False), load(outcome.folder)
         console.print(headline(outcome.statuses, outcome.trained, outcome.seconds, outcome.measuring_share))

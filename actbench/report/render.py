@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from actbench.report.measures import is_fraction
 from actbench.report.stats import MISSING, Ranking, text_of
+from actbench.results.measures import is_fraction
 
 FORMATS = ("table", "markdown", "csv", "json")
 MOST_ROWS = 30

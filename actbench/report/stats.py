@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from actbench.base.errors import UserError, unknown
-from actbench.report import measures
-from actbench.report.intervals import interval
-from actbench.report.measures import better, chance_of, choosing_metric, default_metric, filled, order
+from actbench.results import measures
+from actbench.results.measures import better, chance_of, choosing_metric, default_metric, filled, order
 from actbench.study.spec import AXES as USER_AXES
 from actbench.study.spec import SETTINGS
+from actbench.verdicts.intervals import interval
 
 MISSING = "–"  # stands for what is not there
 AXES = ("folder", "layer", *SETTINGS)  # of which a report is; the first two only where rows have them

@@ -10,9 +10,9 @@ import pandas as pd
 
 from actbench.base.errors import UserError
 from actbench.report import stats
-from actbench.report.measures import DEATH, LAYER_METRICS, chance_levels, never_silent
 from actbench.results.columns import TABLES
 from actbench.results.frames import Results, load
+from actbench.results.measures import DEATH, LAYER_METRICS, chance_levels, never_silent
 from actbench.science.metrics import LAYER_COLUMNS
 from actbench.study.spec import SETTINGS
 

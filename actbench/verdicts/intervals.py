@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actbench.report.measures import counts_units, is_fraction
+from actbench.results.measures import counts_units, is_fraction
 
 CONFIDENCE = 0.95
 

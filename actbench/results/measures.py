@@ -1,4 +1,4 @@
-"""What a report knows about metrics: which values are better, which metric chooses, what a diverged network counts as."""
+"""What is known about metrics: which values are better, which metric chooses, what a diverged network counts as."""
 
 from __future__ import annotations
 
