@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,8 +65,7 @@ class Plain(nn.Module):
         pack = Pack((spec,), (spec.seed,))
         start = make_networks(plan_pack(pack, data.shape), whole(data))
         self.masks = Dropout(pack, "cpu", data.dtype) if spec.dropout else None
-        own = spec.model != "lstm"
-        self.activations = nn.ModuleList(activation(spec, layer.pre) if own else nn.Identity() for layer in self.sizes.layers)
+        self.activations = nn.ModuleList(activation(spec, layer.pre) for layer in self.sizes.layers)
         self.build(Start(start))
         self.to(data.dtype)
 
@@ -191,8 +191,15 @@ class Recurrent(Plain):
             h = c = torch.zeros(len(x), layer.units, dtype=x.dtype)
             zs, hs = [], []
             for value in sequence:
-                if self.spec.model == "lstm":
+                if self.spec.model == "lstm" and self.spec.activation == "tanh":
                     h, c = self.cells[i](value, (h, c))
+                    zs.append(c)
+                elif self.spec.model == "lstm":
+                    cell = self.cells[i]
+                    gates = F.linear(value, cell.weight_ih, cell.bias_ih) + F.linear(h, cell.weight_hh)
+                    g_in, g_forget, g_new, g_out = gates.chunk(4, 1)
+                    c = g_forget.sigmoid() * c + g_in.sigmoid() * g_new.tanh()
+                    h = g_out.sigmoid() * self.activations[i](c)
                     zs.append(c)
                 else:
                     cell = self.cells[i]
@@ -265,11 +272,22 @@ def whole_weights(w: torch.Tensor, merged, start: torch.Tensor) -> torch.Tensor:
     return whole
 
 
+def held_out(data: DeviceData, spec: RunSpec) -> np.ndarray:
+    """Which examples of the training split are for validation."""
+    return data.data.held_out(round(spec.validation_fraction * len(data.data.x_train)))
+
+
+def training_examples(data: DeviceData, spec: RunSpec) -> np.ndarray:
+    """Which examples of the training split are trained on: those that are not held out, or a draw of them."""
+    left = np.setdiff1d(np.arange(len(data.data.x_train)), held_out(data, spec))
+    return left if spec.train_size is None else data.data.training(spec.train_size, len(held_out(data, spec)))
+
+
 def inputs(data: DeviceData, spec: RunSpec, split: str = "train") -> torch.Tensor:
     """All inputs of a split, or of the probe set, scaled: from the data set's own arrays."""
     x = data.data.x_test if split == "test" else data.data.x_train
-    if split != "test" and spec.train_size:
-        x = x[data.data.subset(spec.train_size)]
+    if split != "test":
+        x = x[training_examples(data, spec)] if split != "validation" else x[held_out(data, spec)]
     shift, factor = data.data.scaling(spec.input_scaling)
     scaled = (torch.from_numpy(x).to(data.dtype) - shift) * factor
     return scaled[data.data.probe(spec.probe_size, len(x))] if split == "probe" else scaled

@@ -29,17 +29,18 @@ FLOORS = [
 # within a room, likewise
 INSIDE = {
     "base": [["control_groups", "errors", "lazy", "rng"], ["paths"], ["machine"]],
-    "science": [["activations", "inits", "layer_stats", "losses", "optimizers"], ["metrics"]],
+    "science": [["activations", "inits", "layer_stats", "losses", "optimizers"], ["flatness", "metrics"]],
     "data": [["downloads"], ["datasets"]],
     "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
     "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store"]],
-    "verdicts": [["intervals"]],
-    "report": [["stats"], ["render", "tables"], ["summary"]],
+    "verdicts": [["expression", "failures", "intervals", "power", "sign_flip"], ["answer", "selection"], ["check", "verdict"], ["looks"]],
+    "report": [["choosing"], ["stats"], ["render", "tables"], ["summary"]],
     "engine": [
         ["device_data", "one_thread", "products", "recorded_steps", "user_activations"],
         ["networks"],
-        ["evaluation", "stacked_optimizer"],
+        ["flat_bounds", "stacked_optimizer"],
+        ["evaluation"],
         ["trainer"],
         ["train"],
     ],

@@ -58,7 +58,10 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
             "revived_fraction": [w and not d for d, w in zip(dead, was, strict=True)],
             "dormant_fraction": [np.abs(h[:, u]).mean() <= 0.025 * mean_h for u in range(h.shape[1])],
             "grad_dormant_fraction": [np.abs(delta[:, u]).mean() <= 0.01 * mean_d for u in range(delta.shape[1])],
+            "constant_fraction": [h[:, u].std() <= 0.01 * np.mean(h.std(0)) for u in range(h.shape[1])],
             "sparsity": [np.mean(of_unit) for of_unit in zeros],
+            "flat_fraction": flat_of_units(net, layer, z),
+            "unit_mean_abs": [abs(h[:, u].mean()) for u in range(h.shape[1])],
             "saturated_fraction": [
                 np.nan if bounds is None else all(min(abs(v - a) for a in bounds) <= 1e-3 for v in h[:, u])
                 for u in range(h.shape[1])
@@ -82,6 +85,7 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
     network |= {"train_loss": float(np.mean(losses)), "train_accuracy": np.nan if autoencodes else right / count}
     network["code_sparsity"] = layers["sparsity"][depth // 2] if autoencodes and depth % 2 else np.nan
     network["grad_norm"] = float(np.sqrt(np.sum(np.square(layers["grad_norm"]))))
+    network["grad_norm_total"] = norm([p.grad for p in net.parameters() if p.grad is not None])
     network["delta_norm_ratio"] = layers["delta_norm"][0] / layers["delta_norm"][-1]
     network["update_ratio"] = np.nan
     if before is not None:
@@ -89,6 +93,20 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
         old = [w for layer in before for w in layer]
         network["update_ratio"] = norm([w - b for w, b in zip(hidden, old, strict=True)]) / norm(hidden)
     return layers, network, dead_now
+
+
+def flat_of_units(net: oracle.Plain, layer: int, z: np.ndarray) -> list[float]:
+    """Of each unit, the share of its z at which torch's own derivative is at most 5 % of the largest on a fine grid."""
+    if net.spec.activation in ("maxout", "crelu"):
+        return [np.nan] * z.shape[1]
+
+    def slopes(values: np.ndarray) -> np.ndarray:
+        leaf = torch.from_numpy(values).requires_grad_()
+        (found,) = torch.autograd.grad(net.activations[layer](leaf).sum(), leaf)
+        return found.abs().numpy()
+
+    grid = np.repeat(np.arange(-20, 20, 1 / 64)[:, None], z.shape[1], axis=1)
+    return list((slopes(z) <= 0.05 * slopes(grid).max(0)).mean(0))
 
 
 def assert_metrics(specs, data_set, names=()) -> list:
@@ -113,11 +131,13 @@ def assert_metrics(specs, data_set, names=()) -> list:
                     np.testing.assert_allclose(columns[name][r], value, rtol=1e-8, atol=1e-12, err_msg=named)
                     seen.add(name)
         with torch.no_grad():
-            x = oracle.inputs(data, spec, "test")
-            out, last = net(x), measured.evaluations[-1].network
-            np.testing.assert_allclose(last["test_loss"][r], oracle.data_loss(spec, out, x, data.test_y).item(), rtol=1e-9)
-            if spec.model != "autoencoder":
-                assert last["test_accuracy"][r] == (out.argmax(1) == data.test_y).double().mean().item()
+            last = measured.evaluations[-1].network
+            for split, y in (("test", data.test_y), ("validation", data.validation_y)):
+                x = oracle.inputs(data, spec, split)
+                out = net(x)
+                np.testing.assert_allclose(last[f"{split}_loss"][r], oracle.data_loss(spec, out, x, y).item(), rtol=1e-9)
+                if spec.model != "autoencoder":
+                    assert last[f"{split}_accuracy"][r] == (out.argmax(1) == y).double().mean().item()
     assert seen >= {*METRICS, *NETWORK_METRICS}, "a metric has no brute-force counterpart here"
     return measured.evaluations
 
@@ -143,7 +163,9 @@ OTHERS = {
     "cnn": {}, "resnet": dict(depth=4), "rnn": dict(lr=0.01, depth=2), "lstm": dict(depth=2),
     "autoencoder": {}, "batch": dict(norm="batch"), "layer": dict(norm="layer"), "cnn batch": dict(model="cnn", norm="batch"),
     "maxout": dict(activation="maxout", pieces=3), "crelu": dict(activation="crelu"), "cnn crelu": dict(model="cnn", activation="crelu"),
-    "mse": dict(loss="mse"), "dropout": dict(dropout=0.5), "subset": dict(train_size=20),
+    "mse": dict(loss="mse"), "prelu": dict(activation="prelu", negative_slope=0.0625, lr=0.3), "lstm relu": dict(model="lstm", activation="relu", depth=2),
+    "lstm prelu": dict(model="lstm", activation="prelu", depth=2), "output": dict(output_init="xavier_normal", init_gain=2),
+    "leaky": dict(activation="leaky_relu", negative_slope=0.03125), "half held out": dict(validation_fraction=0.5), "dropout": dict(dropout=0.5), "subset": dict(train_size=20),
     "sizes": dict(hidden="5-3-7"), "schedule": dict(eval_steps=2, eval_log=5), "pixels": dict(model="rnn", sequence="pixels", lr=0.001, depth=1, init="orthogonal"),
 }  # fmt: skip
 
@@ -168,6 +190,8 @@ def test_columns_of_the_tables_are_pinned():
         "steps",
         "train_loss",
         "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
         "test_loss",
         "test_accuracy",
         "dead_fraction",
@@ -196,7 +220,14 @@ def test_columns_of_the_tables_are_pinned():
         "input_scaling",
     ]
     assert [c for c in COLUMNS["runs"] if c in settings] == settings
-    assert COLUMNS["history"][10:16] == ("epoch", "step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    assert COLUMNS["history"][10:16] == (
+        "epoch",
+        "step",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+    )
     assert COLUMNS["layers"][10:14] == ("epoch", "step", "layer", "units")
 
 
@@ -307,7 +338,7 @@ def test_norms_and_moments_of_each_network_are_those_of_float64_whatever_the_oth
     moments = Moments()
     for part in x.split(4, dim=2):
         moments.add(part, torch.empty_like(part))
-    assert moments.count == 24
+    assert moments.count == 6  # of each unit
     scale = torch.tensor(sizes, dtype=torch.float64).clamp_min(1e-300)
     np.testing.assert_allclose(moments.mean_R / scale, exact.mean((1, 2)) / scale, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(moments.std_R, exact.std((1, 2), correction=0), rtol=1e-5)

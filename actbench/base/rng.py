@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = dict(weights=1, batches=2, probe=3, gaussian=4, activation=5, asymmetry=6, dropout=7, corruption=8, subset=9)
+PURPOSES = dict(
+    weights=1, batches=2, probe=3, gaussian=4, activation=5, asymmetry=6, dropout=7, corruption=8, subset=9, validation=10
+)
 
 
 def stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:

@@ -14,6 +14,7 @@ from torch import Tensor
 from actbench.base.rng import stream
 from actbench.data.datasets import Data
 from actbench.plan.pack_plan import PackPlan
+from actbench.plan.schedule import held_out
 
 GROUP = 16  # inputs: processors multiply rows of whole groups faster
 
@@ -48,7 +49,8 @@ class DeviceData:
         shape: the data set's, whole.
         merged: inputs that are merged into the last of x, or None.
         probe_x, probe_y: the probe set, [P, I] scaled and [P].
-        test_x, test_y: the test split, not yet scaled.
+        validation_x, validation_y: the part of the training split that is held out, not yet scaled; perhaps none of it.
+        test_x, test_y: the test split, likewise.
     """
 
     def __init__(self, data: Data, plan: PackPlan, device: str) -> None:
@@ -56,13 +58,12 @@ class DeviceData:
         self.data, self.device, self.shape = data, device, data.shape
         self.dtype = torch.float64 if spec.dtype == "float64" else torch.float32
         self._shift, self._factor = data.scaling(spec.input_scaling)
-        chosen = data.subset(spec.train_size)
-        x_train = data.x_train if chosen is None else data.x_train[chosen]
-        y_train = data.y_train if chosen is None else data.y_train[chosen]
         self.merged = self._merge(data) if plan.merges_fixed_inputs else None
-        self.x, self.test_x = self._left(x_train), self._left(data.x_test)
-        self.y = torch.from_numpy(y_train).to(device)
-        self.test_y = torch.from_numpy(data.y_test).to(device)
+        count = held_out(spec, data.shape.train)
+        chosen, held = data.training(spec.train_size, count), data.held_out(count)
+        self.x, self.y = self._left(data.x_train[chosen]), self._labels(data.y_train[chosen])
+        self.validation_x, self.validation_y = self._left(data.x_train[held]), self._labels(data.y_train[held])
+        self.test_x, self.test_y = self._left(data.x_test), self._labels(data.y_test)
         probe = torch.from_numpy(data.probe(spec.probe_size, len(self.y))).to(device)
         self.probe_x, self.probe_y = self.scale(self.x[probe]), self.y[probe]
 
@@ -80,6 +81,9 @@ class DeviceData:
         varying = np.setdiff1d(np.arange(data.shape.features), fixed)
         kept, dropped = (torch.from_numpy(which).to(self.device) for which in (varying, fixed))
         return MergedInputs(kept, dropped, values / length if length else values, length)
+
+    def _labels(self, y: np.ndarray) -> Tensor:
+        return torch.from_numpy(y).to(self.device)
 
     def _left(self, x: np.ndarray) -> Tensor:
         if self.merged is None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
+from actbench.engine.flat_bounds import flat_of
 from actbench.engine.networks import make_networks
 from actbench.engine.networks.layer_activation import activation_settings
 from actbench.engine.networks.protocol import Gradients, Networks
@@ -77,16 +79,21 @@ class Evaluator:
                 measured, finite = fewer.evaluate(epoch, step)
                 self.born_dead = [born_RU[places] for born_RU in fewer.born_dead if born_RU is not None]
                 return measured.at(places), finite[places]
-        layers = [LayerStats(self.asymptotes, born_RU, self.silent_R) for born_RU in self.born_dead]
+        flat = [flat_of(self.plan.pack, activation, self.data.probe_x) for activation in self.networks.activations]
+        layers = [LayerStats(self.asymptotes, *both) for both in zip(self.born_dead, repeat(self.silent_R), flat, strict=False)]
         with self.networks.in_evaluation():
-            probe_loss, probe_right = self._measure_probe(layers)
+            probe_loss, probe_right, gradient_R = self._measure_probe(layers)
+            validation_loss, validation_right = self._measure(self.data.validation_x, self.data.validation_y)
             test_loss, test_right = self._measure(self.data.test_x, self.data.test_y)
         network = {
             "train_loss": probe_loss,
             "train_accuracy": probe_right,
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_right,
             "test_loss": test_loss,
             "test_accuracy": test_right,
             **network_values(layers),
+            "grad_norm_total": gradient_R,
             "code_sparsity": torch.full_like(probe_loss, torch.nan),
         }
         if self.loss.reconstructs and self.depth % 2:  # else no layer is the middle one
@@ -108,8 +115,8 @@ class Evaluator:
         )
         return measured, finite
 
-    def _measure_probe(self, layers: list[LayerStats]) -> tuple[Tensor, Tensor]:
-        """(mean loss, share of right answers), [R] each; fills ``layers``."""
+    def _measure_probe(self, layers: list[LayerStats]) -> tuple[Tensor, Tensor, Tensor]:
+        """(mean loss, share of right answers, L2 norm of the mean loss's gradient), [R] each; fills ``layers``."""
         gradients = Gradients(self.networks.parameters, in_place=False)
         loss, right = self._measure(self.data.probe_x, self.data.probe_y, layers, gradients)
         for layer, stats in enumerate(layers):
@@ -120,13 +127,30 @@ class Evaluator:
             stats.update_norm_R = loss * torch.nan
             if self.before_update:
                 stats.update_norm_R = l2_norms([w - b for w, b in zip(weights, self.before_update[layer], strict=True)])
-        return loss, right
+        return loss, right, self._norm_of_all(gradients) / len(self.data.probe_y)
+
+    def _norm_of_all(self, gradients: Gradients) -> Tensor:
+        """The L2 norm over all parameters of each network, [R]."""
+        norms = [l2_norms([gradient]) for p, gradient in gradients.into.items() if p.variants is None]
+        square_R = torch.stack(norms).square().sum(0)
+        square_SK = square_R.view(len(self.plan.pack.seeds), -1)
+        for p, gradient in gradients.into.items():
+            if p.variants is not None:
+                each = gradient.reshape(-1, 1, gradient[0, 0].numel())
+                square_SK[:, p.variants] += l2_norms([each]).square().view(len(square_SK), -1)
+        return square_R.sqrt()
 
     def _measure(
         self, x: Tensor, y: Tensor, stats: list[LayerStats] | None = None, gradients: Gradients | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(mean loss, share of right answers), [R] each, over the probe set or, without ``stats``, the unscaled test split."""
+        """(mean loss, share of right answers), [R] each, over examples; NaN if there are none.
+
+        They are the probe set or, without ``stats``, others that are not yet scaled.
+        """
         loss = right = torch.zeros((), dtype=torch.float64)
+        if not len(y):
+            nothing = torch.full((len(self.plan.pack),), torch.nan, dtype=torch.float64, device=self.data.device)
+            return nothing, nothing
         for x_BI, y_B in _even_chunks(x, y, self.plan.chunk):
             x_1BI, y_1B = (x_BI if stats else self.data.scale(x_BI)).unsqueeze(0), y_B.unsqueeze(0)
             out_RCB = self.networks.forward(x_1BI, stats=stats)

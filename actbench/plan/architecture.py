@@ -27,8 +27,8 @@ MODELS = {
     "activation",
     "rnn": "depth recurrent layers of width units over the rows (or pixels) of an image; a linear output layer reads the "
     "last step; metrics are over all time steps",
-    "lstm": "long short-term memory, the reference for rnn: a unit is a cell, z is the cell's state before its tanh; "
-    "forget gates' biases start at bias + 1",
+    "lstm": "long short-term memory: a unit is a cell, z is the cell's state, its output is o·φ(z) with φ the activation (tanh "
+    "unless another is named); forget gates' biases start at bias + 1",
     "autoencoder": "a perceptron that reconstructs its input: losses are mean squared errors, the middle layer is the code",
 }
 
@@ -68,7 +68,7 @@ class Architecture:
 
     def parameters(self, spec: RunSpec) -> int:
         """Number of trained parameters of a network, without those of a user's own activation."""
-        trained = 0 if is_dotted(spec.activation) or spec.model == "lstm" else len(ACTIVATIONS[spec.activation].trained)
+        trained = 0 if is_dotted(spec.activation) else len(ACTIVATIONS[spec.activation].trained)
         per_pre = 1 + (spec.norm != "none") + trained
         return self.weights + self.outputs + sum(layer.pre * (layer.gates + per_pre - 1) for layer in self.layers)
 
@@ -144,7 +144,7 @@ def _convolutional(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architectur
 def _recurrent(spec: RunSpec, shape: Shape, sizes: list[int]) -> Architecture:
     height, width, channels = _image(spec, shape)
     steps, inputs = (height, width * channels) if spec.sequence == "rows" else (height * width, channels)
-    pre, out = (1, 1) if spec.model == "lstm" else activation_units(spec)
+    pre, out = activation_units(spec)
     layers = []
     for size in sizes:
         layers.append(Layer(inputs, pre * size, out * size, steps, gates=GATES[spec.model], recurrent=True))

@@ -13,7 +13,7 @@ from actbench.data.datasets import Shape
 from actbench.plan.architecture import Architecture, architecture
 from actbench.plan.costs import evaluation_chunk, networks_per_pack, uses_plain_sgd
 from actbench.plan.pack import Pack
-from actbench.plan.schedule import batch_examples, evaluation_steps, examples, steps_per_epoch
+from actbench.plan.schedule import batch_examples, evaluation_steps, examples, held_out, steps_per_epoch
 from actbench.science.activations import is_dotted
 from actbench.study.spec import ROUNDED, RunSpec
 
@@ -84,8 +84,9 @@ def _fewest_examples(spec: RunSpec, shape: Shape, full: int) -> int:
     """Of any product: the last batch of an epoch and the last chunk of an evaluation are smaller than the others."""
     train, chunk = examples(spec, shape.train), evaluation_chunk(spec, shape, full)
     probe = min(spec.probe_size, train)
-    sizes = (train, spec.batch_size), (probe, even_chunk(probe, chunk)), (shape.test, even_chunk(shape.test, chunk))
-    return min(count % size or size for count, size in sizes if count)
+    evaluated = [count for count in (probe, held_out(spec, shape.train), shape.test) if count]
+    sizes = (train, spec.batch_size), *((count, even_chunk(count, chunk)) for count in evaluated)
+    return min(count % size or size for count, size in sizes)
 
 
 def even_chunk(count: int, most: int) -> int:

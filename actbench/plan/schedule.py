@@ -11,13 +11,18 @@ MOST_EVALUATIONS = 1_000_000
 
 
 def steps_per_epoch(spec: RunSpec, train: int) -> int:
-    """Steps in one pass over ``train`` examples (``train_size`` of them at most)."""
+    """Steps in one pass over the training examples in use, of a training split of ``train``."""
     return -(-examples(spec, train) // spec.batch_size)
+
+
+def held_out(spec: RunSpec, train: int) -> int:
+    """Number of examples of the training split that are held out for validation; one at least is left to train on."""
+    return min(round(spec.validation_fraction * train), train - 1)
 
 
 def examples(spec: RunSpec, train: int) -> int:
     """Number of training examples in use."""
-    return min(train, spec.train_size or train)
+    return min(train - held_out(spec, train), spec.train_size or train)
 
 
 def batch_examples(spec: RunSpec, train: int) -> int:

@@ -7,10 +7,11 @@ from actbench.study.spec import KEY_COLUMNS, SETTING_COLUMNS, TYPES
 
 FORMAT_VERSION = 3
 
-LOSSES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+LOSSES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 RUN_METRICS = (
     "dead_fraction", "born_dead_fraction", "died_fraction", "revived_fraction", "dormant_fraction", "grad_dormant_fraction",
-    "sparsity", "saturated_fraction", "grad_norm", "delta_norm_ratio", "update_ratio", "code_sparsity",
+    "constant_fraction", "sparsity", "flat_fraction", "saturated_fraction", "unit_mean_abs", "grad_norm", "grad_norm_total",
+    "delta_norm_ratio", "update_ratio", "code_sparsity",
 )  # fmt: skip
 # epochs until the training error, at an evaluation, first was at most so many per cent
 EPOCHS_TO = {"epochs_to_25": 0.25, "epochs_to_10": 0.10, "epochs_to_5": 0.05}

@@ -15,7 +15,7 @@ from actbench.plan.architecture import architecture
 from actbench.plan.costs import data_bytes, pack_bytes
 from actbench.plan.pack import Pack
 from actbench.plan.packing import make_packs
-from actbench.plan.schedule import evaluation_steps
+from actbench.plan.schedule import evaluation_steps, held_out
 from actbench.run.options import Options
 from actbench.science.activations import is_dotted
 from actbench.study.load import Study, load_study
@@ -84,10 +84,12 @@ def _check_size(spec: RunSpec, shape: Shape, memory: float) -> None:
     """UserError if a network cannot read such data, takes more of them than there are, or does not fit into the memory."""
     architecture(spec, shape)
     evaluation_steps(spec, shape.train)
-    if spec.train_size and spec.train_size >= shape.train:
+    held = held_out(spec, shape.train)
+    if spec.train_size and spec.train_size >= shape.train - held:
+        without = f" ({held:,} more are held out for validation)" if held else ""
         raise UserError(
-            f"train_size: {spec.train_size:,} is not below the {shape.train:,} training examples of '{spec.dataset}'; "
-            "null takes all"
+            f"train_size: {spec.train_size:,} is not below the {shape.train - held:,} training examples of '{spec.dataset}'"
+            f"{without}; null takes all"
         )
     needed = pack_bytes(Pack((spec,), (spec.seed,)), shape) + data_bytes(spec, shape)
     if needed > 0.9 * memory:

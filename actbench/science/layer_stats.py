@@ -5,6 +5,7 @@ Shapes: R networks, U units of a layer, B values of a unit in a chunk (examples 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actbench.base.lazy import torch
@@ -16,44 +17,59 @@ ASYMPTOTE_MARGIN = 1e-3
 
 
 class Moments:
-    """Sum and squares of one kind of tensor over units and examples, [R] in float64.
+    """Sums and squares of one kind of tensor over examples, [R, U] in float64.
 
-    Values are centred on the first chunk's mean before they are squared, which avoids cancellation in float32. Where a network's
-    values are so large or small that squares would leave float32's range, they are first scaled by a power of two near the
-    first chunk's mean size; ordinary values are not, which saves a pass over memory.
+    Values are centred on their unit's mean over the first chunk before they are squared, which avoids cancellation in float32.
+    Where a network's values are so large or small that squares would leave float32's range, they are first scaled by a power
+    of two near the first chunk's mean size; ordinary values are not, which saves a pass over memory.
     """
 
     def __init__(self, *, centre: bool = True) -> None:
-        self.count, self.centred = 0, centre
-        self.total_R = self.centre_R = self.square_R = torch.zeros(())  # squares are of the centred values
+        self.count, self.centred = 0, centre  # values of a unit
+        self.total_RU = self.centre_RU = self.square_RU = torch.zeros(())  # squares are of the centred values
         self.scale_R: Tensor | None = None
 
     def add(self, x_RUB: Tensor, scratch: Tensor) -> None:
         """Adds a chunk."""
-        values = x_RUB.shape[1] * x_RUB.shape[2]
+        values = x_RUB.shape[2]
         first = not self.count
         self.count += values
         if first:
-            size_R = torch.abs(x_RUB, out=scratch).sum(-1).sum(1, dtype=torch.float64) / values
+            size_R = torch.abs(x_RUB, out=scratch).sum(-1).sum(1, dtype=torch.float64) / (x_RUB.shape[1] * values)
             self.scale_R = _scale_if_needed(size_R)
         if self.centred:
-            total_R = x_RUB.sum(-1).sum(1, dtype=torch.float64)
-            self.total_R = self.total_R + total_R
+            total_RU = x_RUB.sum(-1).to(torch.float64)
+            self.total_RU = self.total_RU + total_RU
             if first:
-                self.centre_R = (total_R / values).to(x_RUB.dtype)
-            x_RUB = torch.sub(x_RUB, self.centre_R.view(-1, 1, 1), out=scratch)
-        self.square_R = self.square_R + _square_sums(x_RUB, self.scale_R, scratch)
+                self.centre_RU = (total_RU / values).to(x_RUB.dtype)
+            x_RUB = torch.sub(x_RUB, self.centre_RU.unsqueeze(-1), out=scratch)
+        self.square_RU = self.square_RU + _squares(x_RUB, self.scale_R, scratch)
+
+    @property
+    def mean_RU(self) -> Tensor:
+        """The mean of each unit, [R, U]."""
+        return self.total_RU / self.count
+
+    @property
+    def std_RU(self) -> Tensor:
+        """The standard deviation (of the whole population, not a sample) of each unit, [R, U]."""
+        off_RU = self.mean_RU - self.centre_RU.to(torch.float64)
+        return (self.square_RU / self.count - off_RU.square()).clamp_min(0).sqrt()
 
     @property
     def mean_R(self) -> Tensor:
-        """The mean, [R]."""
-        return self.total_R / self.count
+        """The mean over units and examples, [R]."""
+        return self.mean_RU.mean(1)
 
     @property
     def std_R(self) -> Tensor:
-        """The standard deviation (of the whole population, not a sample), [R]."""
-        off_R = self.mean_R - self.centre_R.to(torch.float64)
-        return (self.square_R / self.count - off_R.square()).clamp_min(0).sqrt()
+        """The standard deviation over units and examples, [R]: within units, and between them."""
+        return (self.std_RU.square().mean(1) + self.mean_RU.var(1, correction=0)).sqrt()
+
+    @property
+    def square_R(self) -> Tensor:
+        """The sum of squares over units and examples, [R]: of centred values, if they are centred."""
+        return self.square_RU.sum(1)
 
 
 def _scale_if_needed(size_R: Tensor) -> Tensor | None:
@@ -65,13 +81,12 @@ def _scale_if_needed(size_R: Tensor) -> Tensor | None:
     return torch.where(extreme, torch.ldexp(torch.ones_like(size_R), exponent_R), 1.0)
 
 
-def _square_sums(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> Tensor:
-    """Sums of squares over units and examples, [R] in float64."""
+def _squares(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> Tensor:
+    """Sums of squares over examples, [R, U] in float64."""
     if scale_R is not None:
         x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
-    norm_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64)
-    square_R = norm_RU.square().sum(1)
-    return square_R if scale_R is None else square_R * scale_R.square()
+    square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    return square_RU if scale_R is None else square_RU * scale_R.square().unsqueeze(1)
 
 
 def l2_norms(tensors: list[Tensor]) -> Tensor:
@@ -79,11 +94,11 @@ def l2_norms(tensors: list[Tensor]) -> Tensor:
     squares_R = torch.zeros(())
     for tensor in tensors:
         w_ROI = tensor.reshape(*tensor.shape[:2], -1)
-        square_R = _square_sums(w_ROI, None, None)
+        square_R = _squares(w_ROI, None, None).sum(1)
         if not bool(((square_R > 1e-18) & (square_R < 1e30)).all()):  # squares may have left float32's range
             scratch = torch.empty_like(w_ROI)
             size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
-            square_R = _square_sums(w_ROI, _scale_if_needed(size_R), scratch)
+            square_R = _squares(w_ROI, _scale_if_needed(size_R), scratch).sum(1)
         squares_R = squares_R + square_R
     return squares_R.sqrt()
 
@@ -95,6 +110,7 @@ class LayerStats:
         examples: how many values of each unit were observed: examples × positions.
         with_delta: for how many examples δ was observed.
         zeros_RU, near_RU: values with h exactly 0, of networks where that is silence; with h within 1e-3 of an asymptote.
+        flat_RU: values z where φ is flat: within ``flat``, pairs of bounds [R, 1 or U] that contain them, in float64.
         abs_h_RU, abs_delta_RU: sums of |h| and |δ|.
         h, z, delta: their moments over units, examples and positions.
         asymptotes_R2: low and high ones, NaN where there is no bound; None if no network has any.
@@ -109,11 +125,15 @@ class LayerStats:
     weight_norm_R: Tensor
 
     def __init__(
-        self, asymptotes_R2: Tensor | None = None, born_dead_RU: Tensor | None = None, silent_R: Tensor | None = None
+        self,
+        asymptotes_R2: Tensor | None = None,
+        born_dead_RU: Tensor | None = None,
+        silent_R: Tensor | None = None,
+        flat: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
-        self.asymptotes_R2, self.born_dead_RU, self.silent_R = asymptotes_R2, born_dead_RU, silent_R
+        self.asymptotes_R2, self.born_dead_RU, self.silent_R, self.flat = asymptotes_R2, born_dead_RU, silent_R, flat
         self.examples = self.with_delta = 0
-        self.zeros_RU = self.near_RU = self.abs_h_RU = self.abs_delta_RU = torch.zeros((), dtype=torch.int64)
+        self.zeros_RU = self.near_RU = self.flat_RU = self.abs_h_RU = self.abs_delta_RU = torch.zeros((), dtype=torch.int64)
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
 
     def observe(self, z_RUB: Tensor, h_RUB: Tensor) -> None:
@@ -130,7 +150,12 @@ class LayerStats:
             torch.sub(h_RUB, middle_R.to(h_RUB.dtype).view(-1, 1, 1), out=scratch).abs_()
             near = torch.ge(scratch, reach_R.to(h_RUB.dtype).view(-1, 1, 1), out=scratch)
             self.near_RU = self.near_RU + near.sum(-1)
-        self.z.add(z_RUB, scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB))
+        scratch = scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB)
+        for low, high in self.flat:
+            torch.ge(z_RUB, low.unsqueeze(-1), out=scratch)
+            scratch.mul_(z_RUB <= high.unsqueeze(-1))
+            self.flat_RU = self.flat_RU + scratch.sum(-1)
+        self.z.add(z_RUB, scratch)
 
     def observe_delta(self, delta_RUB: Tensor, examples: int) -> None:
         """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch is loaded when it is first used
 
 DORMANT_TAU = 0.025
 GRAD_DORMANT_TAU = 0.01
+CONSTANT_TAU = 0.01
 FROZEN = "with batch norm it is of evaluation mode: through frozen statistics, not those of the batch, as training has it"
 TIES = "where max pooling meets equal values (blank corners), which of them gets δ is open, and moves it by about 1e-5 of itself"
 
@@ -35,6 +36,13 @@ def _saturated(stats: LayerStats) -> Tensor:
         return torch.full_like(stats.abs_h_RU, torch.nan)
     saturated = (stats.near_RU == stats.examples).to(torch.float64)
     return torch.where(stats.asymptotes_R2[:, :1].isnan(), torch.nan, saturated)
+
+
+def _flat(stats: LayerStats) -> Tensor:
+    if not stats.flat:
+        return torch.full_like(stats.z.mean_RU, torch.nan)
+    unknown = torch.stack([low.isnan() for low, _ in stats.flat]).any(0)
+    return torch.where(unknown, torch.nan, stats.flat_RU / stats.z.count)
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,29 @@ METRICS: dict[str, Metric] = {
         "after arXiv 2505.24061, which takes the gradient of a unit's weights, here of z", "units",
         lambda s: s.abs_delta_RU <= GRAD_DORMANT_TAU * s.abs_delta_RU.mean(1, keepdim=True), better="lower", blind=(FROZEN,),
     ),
+    "constant_fraction": Metric(
+        "units whose standard deviation of h is at most 0.01 × the layer's mean of it: they say the same of every example",
+        "death for any activation; after Sokar 2023", "units",
+        lambda s: s.h.std_RU <= CONSTANT_TAU * s.h.std_RU.mean(1, keepdim=True), better="lower",
+    ),
     "sparsity": Metric(
         "fraction of h values exactly 0, of activations that are 0 on an interval (others: 0)", "Hurley & Rickard 2009", "units",
         lambda s: s.zeros_RU / s.examples,
+    ),
+    "flat_fraction": Metric(
+        "share of values z at which |φ′(z)| is at most 5 % of φ's largest slope, where gradients are blocked (ReLU: its zeros)",
+        "after Glorot & Bengio 2010", "units", _flat, better="lower",
+        blind=("empty for activations of one's own, of several pre-activations, and whose slope has no bound",),
     ),
     "saturated_fraction": Metric(
         "bounded activations only: units within 1e-3 of an asymptote on every probe example", "Glorot & Bengio 2010", "units",
         _saturated, better="lower",
     ),
     "activation_mean": Metric("mean of h over units and examples", "Clevert 2016", "layer", lambda s: s.h.mean_R),
+    "unit_mean_abs": Metric(
+        "mean over units of |the unit's mean of h|: how far units are from zero-centred", "Clevert 2016", "units",
+        lambda s: s.h.mean_RU.abs(),
+    ),
     "activation_std": Metric(
         "standard deviation of h over units and examples", "Glorot & Bengio 2010", "layer", lambda s: s.h.std_R
     ),
@@ -119,6 +141,9 @@ OF_NETWORK = {
     "delta_norm_ratio": Described(
         "delta_norm of layer 1 over that of the last hidden layer: below 1 δ vanishes, above 1 it explodes",
         "Schoenholz 2017", better="nearest 1", blind=(FROZEN, TIES)),
+    "grad_norm_total": Described(
+        "L2 norm of ∂(mean loss)/∂(all trained parameters), output layer and biases included: what grad_clip compares",
+        "Pascanu 2013", blind=(FROZEN,)),
     "code_sparsity": Described(
         "autoencoders only: sparsity of the code, the middle hidden layer (empty at even depth, where there is none)",
         "Hurley & Rickard 2009"),

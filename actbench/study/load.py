@@ -213,8 +213,8 @@ def normalise(settings: dict[str, Any]) -> RunSpec:
     UserError if settings contradict each other.
     """
     given = {**_DEFAULTS, **settings}
-    if given["model"] == "lstm":
-        given["activation"] = "tanh"  # the nonlinearities of an LSTM are fixed
+    if given["model"] == "lstm" and "activation" not in settings:
+        given["activation"] = "tanh"  # of the outputs; those of the gates are fixed
     if given["model"] == "autoencoder":
         given["loss"] = "mse"
     if (momentum := given["momentum"]) is None:
@@ -232,6 +232,8 @@ def normalise(settings: dict[str, Any]) -> RunSpec:
     if given["hidden"]:
         sizes = [int(size) for size in given["hidden"].split("-")]
         given["depth"], given["width"] = len(sizes), max(sizes)
+    if given["output_init"] == given["init"] and given["init_gain"] == 1:
+        given["output_init"] = None
     if (init := INITS.get(str(given["init"]))) is not None:
         given["init_version"] = init.version
     spec = RunSpec(**given)
@@ -247,9 +249,10 @@ def _check_together(spec: RunSpec) -> None:
         raise UserError(f"dropout: {spec.dropout} is not for model '{spec.model}'; allowed there: 0")
     if spec.dtype in ROUNDED and spec.model not in ("mlp", "autoencoder"):
         raise UserError(f"dtype: '{spec.dtype}' is not for model '{spec.model}'; allowed there: float32, float64")
-    if spec.model == "resnet" and activations.units_of(spec.activation) != (1, 1):
+    if spec.model in ("resnet", "lstm") and activations.units_of(spec.activation) != (1, 1):
+        what, other = ("a resnet's skips do", "cnn") if spec.model == "resnet" else ("an lstm's cells do", "rnn")
         raise UserError(
-            f"activation: '{spec.activation}' changes the number of outputs, which a resnet's skips do not allow; use model=cnn"
+            f"activation: '{spec.activation}' changes the number of outputs, which {what} not allow; use model={other}"
         )
     if spec.match_parameters and spec.hidden:
         raise UserError("match_parameters: it chooses the width, which `hidden` fixes; leave one of them out")

@@ -99,12 +99,17 @@ class RunSpec:
         0.0, "largest L2 norm of a network's gradient; larger gradients are scaled down to it; 0: no clipping",
         "stacked switch training", low=0)
     train_size: int | None = _setting(None, "number of training examples, a fixed draw; null: all", "data", low=1)
+    validation_fraction: float = _setting(
+        0.1, "share of the training split, a fixed draw, that is held out: settings are chosen by it; 0: none",
+        "data", low=0, below=1, before=0.0)
     eval_steps: int = _setting(0, "steps between further evaluations; 0: none", "training", low=0)
     eval_log: int = _setting(
         0, "number of further evaluations per tenfold steps, evenly spaced on a log scale; 0: none", "training", low=0, high=100)
     recurrent_init: str | None = _setting(
         None, "initialisation of recurrent matrices of rnn and lstm (default: as init)",
         "stacked", choices=tuple(INITS), owner="model")
+    output_init: str | None = _setting(
+        None, "initialisation of the output layer (default: as init, with init_gain)", "stacked", choices=tuple(INITS))
     sequence: str | None = _setting(
         None, "time steps of rnn and lstm: rows or pixels of the image", choices=("rows", "pixels"), owner="model")
     corruption: float | None = _setting(

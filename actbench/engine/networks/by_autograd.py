@@ -34,7 +34,7 @@ class AutogradNetworks(Networks):
         """The output layer; then what activations of hidden layers train."""
         self.last = self.own(weights, "weight", self.depth).tensor
         self.last_bias = self.own(biases, "bias", self.depth).tensor
-        for place, layer in enumerate(self.plan.sizes.layers if self.plan.spec.model != "lstm" else ()):
+        for place, layer in enumerate(self.plan.sizes.layers):
             activation = LayerActivation(self.plan.pack, place, layer.pre, data.device, data.dtype)
             for part, p in activation.slopes:
                 self.own(p, "slope", place, part)

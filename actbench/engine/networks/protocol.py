@@ -69,7 +69,7 @@ class Networks:
     Attributes:
         plan: their pack and sizes.
         parameters: every trained tensor.
-        activations: one per hidden layer; none of models with a nonlinearity of their own.
+        activations: one per hidden layer.
         scratch: memory that is used again from step to step, by name.
         unmoved_R11: [R, 1, 1], the L2 norm of the first layer's weights that no training moves, or None.
     """

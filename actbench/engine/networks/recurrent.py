@@ -79,7 +79,7 @@ class StackedRNN(_Recurrent):
 
 
 class StackedLSTM(_Recurrent):
-    """Gates i, f, g, o in torch's order; z is the cell's state, h = o·tanh(z)."""
+    """Gates i, f, g, o in torch's order; z is the cell's state and h = o·φ(z), with φ the activation, tanh by default."""
 
     def _walk(self, a_ROTB: Tensor, layer: int) -> None:
         h = cell = None
@@ -88,6 +88,7 @@ class StackedLSTM(_Recurrent):
             i, f, g, o = gates.chunk(4, 1)
             new = differentiable("sigmoid", i) * differentiable("tanh", g)
             cell = new if cell is None else differentiable("sigmoid", f) * cell + new
-            h = differentiable("sigmoid", o) * differentiable("tanh", cell)
+            out_SKUB = self.activations[layer].differentiable(cell.unflatten(0, (self.seeds, -1)))
+            h = differentiable("sigmoid", o) * out_SKUB.reshape(cell.shape)
             self.z[layer].append(cell)
             self.h[layer].append(h)

@@ -32,7 +32,7 @@ class WeightMaker:
         Biases of hidden layers are the constant ``bias`` and what the init adds to it, others are 0 or what the init draws.
         """
         rows, columns = blocks * fans.outputs, fans.fan_in
-        kinds = [_kind_of_init(spec, recurrent) for spec in self.pack.variants]
+        kinds = [_kind_of_init(spec, recurrent, output=not hidden and not recurrent) for spec in self.pack.variants]
         normalised = hidden and self.pack.shared.norm != "none"  # its shift takes the place of biases
         draws = not recurrent and any((hidden and INITS[name].adjust) or INITS[name].biases for name, *_ in kinds)
         w_SKOI = torch.empty(len(self._noise), len(kinds), rows, columns, device=self.device, dtype=self.dtype)
@@ -56,9 +56,11 @@ class WeightMaker:
         return w_SKOI.view(-1, rows, columns), b_SKO.view(-1, rows, 1)
 
 
-def _kind_of_init(spec: RunSpec, recurrent: bool) -> tuple[str, float, float]:
-    name = spec.recurrent_init if recurrent and spec.recurrent_init else spec.init
-    return name, spec.init_gain, _gain_of(spec) if INITS[name].wants_gain else 1.0
+def _kind_of_init(spec: RunSpec, recurrent: bool, output: bool) -> tuple[str, float, float]:
+    """The init of a network's matrix, the factor on it, and the activation's gain if that init uses it."""
+    own = spec.recurrent_init if recurrent else spec.output_init if output else None
+    name, factor = own or spec.init, 1.0 if output and spec.output_init else spec.init_gain
+    return name, factor, _gain_of(spec) if INITS[name].wants_gain else 1.0
 
 
 def _gain_of(spec: RunSpec) -> float:
