@@ -84,7 +84,8 @@ def test_poolings_spread_over_the_depth(mnist):
 
 
 def test_schedule_of_evaluations():
-    spec = dict(batch_size=10, epochs=3)
+    spec = dict(batch_size=10, epochs=3, validation_fraction=0)
+    assert evaluation_steps(make_spec(batch_size=10, epochs=3), 95) == [0, 9, 18, 27], "10 of 95 examples are held out"
     assert evaluation_steps(make_spec(**spec), 95) == [0, 10, 20, 30]
     assert evaluation_steps(make_spec(**spec, eval_every=2), 95) == [0, 20, 30]
     assert evaluation_steps(make_spec(**spec, eval_steps=4), 95) == [0, 4, 8, 10, 12, 16, 20, 24, 28, 30]
@@ -130,8 +131,8 @@ def test_a_packs_memory_is_bounded_before_it_starts(model, mnist):
 
 
 def test_a_train_size_that_the_data_do_not_have_is_refused(tmp_path):
-    for size in (10_000, 10**6):
-        with pytest.raises(UserError, match="10,000"):
+    for size in (9_000, 10_000, 10**6):
+        with pytest.raises(UserError, match=r"not below the 9,000 training examples .*\(1,000 more are held out for validation\)"):
             run_study("single", ["epochs=0", f"train_size={size}"], Options(out=tmp_path / "r"))
 
 

@@ -67,7 +67,7 @@ def test_a1_negative_biases_collapse_deep_networks(gaussian):
     found = measure([make_spec(**common, bias=bias, seed=0) for bias in (-0.5, 0.0)], gaussian)
     (_, collapsed), (_, fine) = found.values()
     assert collapsed["sparsity"][-1] == 1 and collapsed["dead_fraction"][-1] == 1
-    assert fine["dead_fraction"][-1] < 0.2
+    assert fine["dead_fraction"][-1] < 0.3
 
 
 def delta_ratio(name: str, gain2: float, depth: int) -> float:

@@ -97,7 +97,9 @@ def test_config_dir(tmp_path):
 
 def test_run_id_is_of_the_settings_alone_and_for_ever():
     assert make_spec().run_id == make_spec(lr=0.05, depth=4).run_id == RunSpec(momentum=0.0).run_id
-    assert make_spec().run_id == "28009740c7288430", "a run_id must never change: results on disk go by it"
+    of_version_1 = make_spec(validation_fraction=0).run_id
+    assert of_version_1 == "28009740c7288430", "a run_id must never change: results on disk go by it"
+    assert make_spec().run_id == make_spec(validation_fraction=0.1).run_id == "1df30dbbadb41867"
     assert len({s.run_id for s in specs("seed=range(0,2000)")}) == 2000
 
 

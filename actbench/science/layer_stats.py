@@ -64,7 +64,8 @@ class Moments:
     @property
     def std_R(self) -> Tensor:
         """The standard deviation over units and examples, [R]: within units, and between them."""
-        return (self.std_RU.square().mean(1) + self.mean_RU.var(1, correction=0)).sqrt()
+        between_RU = (self.mean_RU - self.mean_R.unsqueeze(1)).square()  # not var(): it rounds by how many networks there are
+        return (self.std_RU.square() + between_RU).mean(1).sqrt()
 
     @property
     def square_R(self) -> Tensor:
