@@ -131,13 +131,17 @@ class Evaluator:
 
     def _norm_of_all(self, gradients: Gradients) -> Tensor:
         """The L2 norm over all parameters of each network, [R]."""
-        norms = [l2_norms([gradient]) for p, gradient in gradients.into.items() if p.variants is None]
-        square_R = torch.stack(norms).square().sum(0)
-        square_SK = square_R.view(len(self.plan.pack.seeds), -1)
-        for p, gradient in gradients.into.items():
-            if p.variants is not None:
-                each = gradient.reshape(-1, 1, gradient[0, 0].numel())
-                square_SK[:, p.variants] += l2_norms([each]).square().view(len(square_SK), -1)
+        variants = len(self.plan.pack.variants)
+        square_R = torch.zeros(len(self.plan.pack), dtype=torch.float64, device=self.data.device)
+        for (
+            p,
+            gradient,
+        ) in gradients.into.items():  # one after another: a sum over all at once rounds by how many networks there are
+            if p.variants is None:
+                square_R += l2_norms([gradient]).square()
+            else:
+                each = l2_norms([gradient.reshape(-1, gradient[0, 0].numel(), 1)]).square()
+                square_R.view(-1, variants)[:, p.variants] += each.view(-1, p.variants.stop - p.variants.start)
         return square_R.sqrt()
 
     def _measure(

@@ -8,7 +8,7 @@ from actbench.launch.dispatch import dispatch
 from actbench.results.store import Store
 from actbench.run.launching import make_launcher, torch_ahead
 from actbench.run.options import Options, Outcome
-from actbench.run.prepare import prepare
+from actbench.run.prepare import Prepared, prepare
 from actbench.run.session import Session
 
 
@@ -28,10 +28,14 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
     """
     options = options or Options()
     with torch_ahead(options):
-        prepared = prepare(study, overrides, options)
-        with Store(prepared.folder, fresh=options.fresh) as store, Session(prepared, store, options) as session:
-            if session.packs:
-                with make_launcher(prepared, store.parts, options) as launcher:
-                    for event in dispatch(session.packs, launcher, prepared.shapes):
-                        session.keep(event)
-        return session.outcome()
+        return train_missing(prepare(study, overrides, options), options)
+
+
+def train_missing(prepared: Prepared, options: Options) -> Outcome:
+    """Trains every network of a study, made ready, that has no result yet."""
+    with Store(prepared.folder, fresh=options.fresh) as store, Session(prepared, store, options) as session:
+        if session.packs:
+            with make_launcher(prepared, store.parts, options) as launcher:
+                for event in dispatch(session.packs, launcher, prepared.shapes):
+                    session.keep(event)
+    return session.outcome()

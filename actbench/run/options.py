@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from actbench.base.errors import UserError, shown
+from actbench.base.paths import user_path
 
 if TYPE_CHECKING:  # a command makes options before it imports what takes its time
     import numpy as np
@@ -28,6 +33,15 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Round:
+    """A round of a trial begins: what its networks are for, and how many of the claims are decided."""
+
+    stage: str
+    decided: int
+    claims: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """A pack whose rows are kept, with [R] figures at its end; None if its networks failed."""
 
@@ -36,9 +50,12 @@ class Finished:
     dead_fraction: np.ndarray | None = None
 
 
+MOST_WORKERS = 999_999
+
+
 @dataclass(frozen=True)
 class Options:
-    """How to run. The defaults are those of ``actbench run``.
+    """How to run. The defaults are those of ``actbench run``. Folders may be texts; UserError for a value of another type.
 
     Attributes:
         out: the result folder; by default results/STUDY.
@@ -62,13 +79,39 @@ class Options:
     config_dir: Path | None = None
     processes: bool | None = None
     command: str = ""
-    on_event: Callable[[Started | Progress | Finished], None] = lambda event: None
+    on_event: Callable[[Started | Round | Progress | Finished], None] = lambda event: None
     on_note: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        for name in ("out", "data_dir", "config_dir"):
+            if (folder := getattr(self, name)) is not None:
+                self._require(name, isinstance(folder, str | os.PathLike), "a path")
+                object.__setattr__(self, name, user_path(folder, f"--{name.replace('_', '-')}"))
+        self._require("device", isinstance(self.device, str), "a text")
+        self._require("command", isinstance(self.command, str), "a text")
+        self._require("fresh", isinstance(self.fresh, bool), "True or False")
+        self._require("processes", self.processes is None or isinstance(self.processes, bool), "True, False or None")
+        if self.workers is not None:
+            whole = isinstance(self.workers, Integral) and not isinstance(self.workers, bool)
+            self._require("workers", whole and 1 <= self.workers <= MOST_WORKERS, f"a whole number from 1 to {MOST_WORKERS:,}")
+        self._require("on_event", callable(self.on_event), "a function")
+        self._require("on_note", callable(self.on_note), "a function")
+
+    def _require(self, name: str, right: bool, what: str) -> None:
+        if not right:
+            raise UserError(f"options: {name}={shown(repr(getattr(self, name)))} is not {what}")
 
     @property
     def may_use_processes(self) -> bool:
         """Whether packs may train, and a user's code be tried, in processes: not in one that may have no children."""
         return self.processes is not False and not multiprocessing.current_process().daemon
+
+
+def checked_options(given: object) -> Options:
+    """The options that a caller gave, the defaults for None; UserError for anything else."""
+    if given is not None and not isinstance(given, Options):
+        raise UserError(f"options: {shown(repr(given))} is not an actbench.Options; write Options(device='cpu')")
+    return given or Options()
 
 
 @dataclass

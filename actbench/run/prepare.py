@@ -55,7 +55,11 @@ def prepare(study: str, overrides: Sequence[str], options: Options, *, download:
     UserError for data that are not here, unless they may be downloaded; for data that are not as they were published.
     """
     machine.user_modules_importable()
-    loaded = load_study(study, overrides, options.config_dir)
+    return prepare_study(load_study(study, overrides, options.config_dir), options, download=download)
+
+
+def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> Prepared:
+    """The same for a study that has been read."""
     device = machine.find_device(options.device)
     if own := _own_activations(loaded):
         check_activations(own, isolate=options.may_use_processes)
