@@ -125,6 +125,50 @@ def run(
 
 
 @app.command()
+def judge(
+    claims: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="[CLAIM]...",
+            help="Claims (names or YAML files); all when left out.",
+            show_default=False,
+            autocompletion=completion.list_of("claims"),
+        ),
+    ] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="Result folder. [default: results/trial]")] = None,
+    fresh: Annotated[bool, Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Forecast time; write nothing.")] = False,
+    quick: Annotated[bool, Option("--quick", help="8 seeds, judged once, at an unshared 5 %; for a first impression.")] = False,
+    device: Annotated[str, Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
+    workers: Annotated[int | None, Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")] = None,
+    data_dir: DataDir = None,
+    config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder, whose claims/ holds claims.")] = None,
+    junit: Annotated[Path | None, Option(metavar="FILE", help="Write the verdicts as JUnit XML, too.")] = None,
+    as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress and no verdicts.")] = False,
+) -> None:
+    """Put claims of the tutorials on trial: train what is missing, state the verdicts.
+
+    \b
+    actbench judge --quick
+    actbench judge he_relu my_claim.yaml
+    """
+    from actbench.run.options import Options
+
+    options = Options(
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
+        command=shlex.join(["actbench", *sys.argv[1:]]),
+        on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
+    )  # fmt: skip
+    from actbench.cli import judge_view
+
+    if dry_run:
+        judge_view.print_forecast(claims or [], options, quick=quick, as_json=as_json)
+        return
+    raise typer.Exit(judge_view.judge_and_show(claims or [], options, quick=quick, junit=junit, as_json=as_json, quiet=quiet))
+
+
+@app.command()
 def report(
     paths: Annotated[list[Path], Argument(metavar="PATH...", help="Result folders.", show_default=False)],
     by: Annotated[
@@ -171,6 +215,27 @@ def report(
         sys.stdout.write(text)
     else:
         write_report(out, text, paths)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, Argument(metavar="PATH", help="A result folder.", show_default=False)],
+    expressions: Annotated[
+        list[str] | None, Argument(metavar="EXPR...", help="Comparisons, every one of which must hold.", show_default=False)
+    ] = None,
+    against: Annotated[Path | None, Option(metavar="OLD", help="An older folder, whose figures are `old.mean(…)`.")] = None,
+    junit: Annotated[Path | None, Option(metavar="FILE", help="Write the outcome as JUnit XML, too.")] = None,
+    as_json: Annotated[bool, Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """A gate for CI: exit 1 unless every expression holds.
+
+    \b
+    actbench check results/default 'max(dead_fraction, activation=gelu) == 0'
+    actbench check new 'mean(test_accuracy) - old.mean(test_accuracy) >= -0.005' --against old
+    """
+    from actbench.cli.check_view import check_and_show
+
+    raise typer.Exit(check_and_show(path, expressions or [], against, junit, as_json=as_json))
 
 
 def _names(text: str | None) -> list[str] | None:

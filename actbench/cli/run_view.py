@@ -18,7 +18,7 @@ from actbench.base.streams import held_back
 from actbench.launch.events import Progress
 from actbench.results.reading import finished_in
 from actbench.run.loop import run_study
-from actbench.run.options import Finished, Options, Outcome, Started
+from actbench.run.options import Finished, Options, Outcome, Round, Started
 from actbench.run.prepare import Prepared, prepare
 
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
@@ -88,7 +88,7 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
     print(f"axes      {', '.join(prepared.study.axes) or 'none'}")
     pack, network = "pack" + "s" * (len(sizes) != 1), "network" + "s" * (bounds != "1")
     print(f"packs     {len(sizes):,}" + (f" {pack} of {bounds} {network}" if sizes else ""))
-    print(f"time      about {_duration(seconds)} on {prepared.device}")
+    print(f"time      about {duration(seconds)} on {prepared.device}")
     if measuring > seconds / 3:
         print(f"          of which measuring takes {measuring / seconds:.0%}; {_less_measuring(prepared)}")
     print(f"memory    about {memory / 2**30:.1f} GiB")
@@ -104,7 +104,8 @@ def _less_measuring(prepared: Prepared) -> str:
     return f"less with {' or '.join(words)}" if words else "it is measured as seldom as can be"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in a unit that fits."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -117,11 +118,15 @@ class RunDisplay:
         self.console, self.quiet = console, quiet
         self.done, self.total = 0.0, 0
         self.folder: Path | None = None
+        self.title = ""  # of a round of a trial
         self.sums, self.counts = np.zeros(2), np.zeros(2)  # of test accuracies and dead fractions that are known
         self.bar: bars.Progress | None = None
 
-    def update(self, event: Started | Progress | Finished) -> None:
+    def update(self, event: Started | Round | Progress | Finished) -> None:
         """Takes in what a run says."""
+        if isinstance(event, Round):
+            self._start_round(event)
+            return
         if isinstance(event, Started):
             self._start(event)
             return
@@ -134,6 +139,13 @@ class RunDisplay:
         if not self.quiet:
             self._show()
 
+    def _start_round(self, event: Round) -> None:
+        """A trial's rounds follow each other on one display."""
+        self.stop()
+        self.done, self.sums, self.counts = 0.0, np.zeros(2), np.zeros(2)
+        decided = f"{event.decided} of {event.claims} claim{'s' * (event.claims != 1)} decided"
+        self.title = f"{decided}; {event.stage}"
+
     def _start(self, event: Started) -> None:
         self.folder, self.total = event.folder, event.missing
         self.began = self.shown = time.perf_counter()
@@ -141,7 +153,7 @@ class RunDisplay:
             return
         done = event.networks - event.missing
         had = f" ({done:,} of {event.networks:,} have results already)" if done else ""
-        title = f"{event.study}: {self.total:,} network{'s' * (self.total != 1)} to train on {event.device}{had}"
+        title = f"{self.title or event.study}: {self.total:,} network{'s' * (self.total != 1)} to train on {event.device}{had}"
         self.console.print(title, style="dim", highlight=False)
         if self.console.is_terminal:
             self.bar = bars.Progress(

@@ -1,0 +1,277 @@
+"""What `actbench judge` shows: verdicts as a table with a plain sentence each, as JSON, as JUnit's XML; or the forecast."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.text import Text
+
+from actbench.base.streams import held_back
+from actbench.cli.junit import Case, as_junit
+from actbench.cli.run_view import RunDisplay, duration, make_console
+from actbench.report.render import WIDE, Columns, table_lines
+from actbench.report.tables import write_report
+from actbench.report.verdict_words import figure_of, interval_of, sentence, unit_of
+from actbench.results.reading import finished_in
+from actbench.results.verdict_file import write_verdicts
+from actbench.run.judging import Trial, folder_of, judge_claims, networks_ahead, read_claims
+from actbench.run.options import Options
+from actbench.verdicts.judge import ALPHA, CellResult, Result
+
+STYLES = {"supported": "green", "holds": "green", "refuted": "red", "fails": "red", "mixed": "yellow", "undecided": "dim"}
+
+
+def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Path | None, as_json: bool, quiet: bool) -> int:
+    """Puts claims on trial with a live display, keeps the verdicts in the folder, prints them; returns the exit code 0 or 1."""
+    display = RunDisplay(make_console(stderr=True), quiet=quiet)
+    try:
+        with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
+            trial = judge_claims(names, replace(options, on_event=display.update), quick=quick)
+    except KeyboardInterrupt:
+        kept = display.folder is not None and finished_in(display.folder)
+        raise typer.Abort(
+            f"What was finished is kept in {display.folder}; the same command goes on from there" if kept else ""
+        ) from None
+    finally:
+        display.stop()
+    content = as_object(trial)
+    write_verdicts(trial.folder, {**content, "timings": trial.timings})
+    if junit is not None:
+        write_report(junit, as_junit(f"actbench judge {trial.folder}", _cases(trial), trial.seconds), [trial.folder])
+    if as_json:
+        print(json.dumps(content))
+    elif not quiet:
+        console = make_console(stderr=False)
+        for line in lines(trial, console.width if console.is_terminal else WIDE):
+            console.print(line, crop=False, soft_wrap=True)
+    for error in trial.errors[:5]:
+        print(f"failed: {error}", file=sys.stderr)
+    return 1 if trial.errors else 0
+
+
+def lines(trial: Trial, width: int = WIDE) -> list[Text]:
+    """The verdicts: a table, then a sentence for each claim, then how they were reached."""
+    found: list[Text] = []
+    verdicts = [one for one in trial.results if not one.claim.fact]
+    facts = [one for one in trial.results if one.claim.fact]
+    for some, heading in ((verdicts, "Verdicts"), (facts, "Facts")):
+        if some:
+            found += [Text(f"\n{heading}" if found else heading, "bold"), *table_lines(_columns(some), width, most=len(some))]
+    found.append(Text())
+    for one in trial.results:
+        outcome = one.outcome or "undecided"
+        found.append(Text(f"{one.claim.id}: ", "bold") + Text(sentence(one)) + Text(f" {outcome}.", STYLES[outcome]))
+    found += [Text(), *(Text(line) for line in how_reached(trial))]
+    return found
+
+
+def _columns(results: list[Result]) -> Columns:
+    texts: dict[str, list[str | Text]] = {name: [] for name in ("verdict", "claim", "effect", "needed", "seeds", "where")}
+    for one in results:
+        outcome, cell = one.outcome or "undecided", decisive(one)
+        texts["verdict"].append(Text(outcome, STYLES[outcome]))
+        texts["claim"].append(one.claim.id)
+        texts["effect"].append(interval_of(one, cell))
+        texts["needed"].append(_needed(one))
+        texts["seeds"].append(str(cell.look.seeds) if cell else "")
+        texts["where"].append(_where(one))
+    return Columns(texts, 2)
+
+
+def _needed(one: Result) -> str:
+    if one.claim.kind == "fact":
+        held = sum(judged.outcome == "pass" for _, judged in one.facts)
+        return f"{held} of {len(one.facts)} hold"
+    sign = "±" if one.claim.kind == "equivalence" else "> "
+    return f"{sign}{figure_of(one.claim, one.claim.margin, signed=one.claim.kind != 'equivalence')}"
+
+
+def _where(one: Result) -> str:
+    """Where a claim holds, if it has several conditions."""
+    counted = [cell for cell in one.cells if cell.judged]
+    if len(counted) < 2:
+        return counted[0].name if counted else ""
+    holds = [cell.name for cell in counted if cell.verdict.outcome == "supported"]
+    fails = [cell.name for cell in counted if cell.verdict.outcome == "refuted"]
+    parts = [f"holds: {_some(holds)}"] if holds else []
+    parts += [f"not: {_some(fails)}"] if fails else []
+    return "; ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    return " · ".join(names) if len(names) <= 3 else f"{len(names)} conditions"
+
+
+def decisive(one: Result) -> CellResult | None:
+    """The cell that a claim's figures are taken from: of a claim that holds the weakest, of one that does not the worst."""
+    counted = [cell for cell in one.cells if cell.judged]
+    if not counted:
+        return None
+    if one.claim.kind == "equivalence":
+        return max(counted, key=lambda cell: _size(abs(cell.verdict.effect)))
+    strongest = one.claim.need == "any" and one.outcome == "supported"
+    key = [_size(cell.verdict.advantage[0]) for cell in counted]
+    return counted[key.index(max(key) if strongest else min(key))]
+
+
+def _size(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def how_reached(trial: Trial) -> list[str]:
+    """How sure the verdicts are, in a few lines."""
+    if trial.quick:
+        found = [
+            "Quick: 8 seeds judged once, at an unshared 5 % for each claim; rates chosen on 2 other seeds in grids as they stand."
+        ]
+    elif trial.family > 1:
+        found = [
+            f"{trial.family} claims share {ALPHA:.0%} of false answers (Bonferroni; conditions of a claim share its part); "
+            "looked at with 12 seeds, and with 20 where these do not decide; rates chosen on 5 other seeds, by validation data."
+        ]
+    else:
+        found = [
+            f"False answers: {ALPHA:.0%} at most; looked at with 12 seeds, and with 20 where these do not decide; "
+            "rates chosen on 5 other seeds, by validation data."
+        ]
+    edges = sorted(
+        {
+            one.claim.id
+            for one in trial.results
+            for cell in one.cells
+            for side in (cell.treatment, cell.control)
+            if side.tuned.at_edge
+        }
+    )
+    if edges:
+        found.append(f"At an edge of the grid of rates, though it was widened: {', '.join(edges)}.")
+    found.append(
+        f"Tables and verdicts.json: {trial.folder}; {trial.trained:,} network{'s' * (trial.trained != 1)} trained now, "
+        f"{duration(trial.seconds)}"
+    )
+    return found
+
+
+def as_object(trial: Trial) -> dict[str, Any]:
+    """The trial as one JSON object; what is not there, or not finite, is null."""
+    return {
+        "folder": str(trial.folder), "claims": [_claim(one) for one in trial.results], "alpha": ALPHA, "family": trial.family,
+        "quick": trial.quick, "seconds": round(trial.seconds, 2), "trained": trial.trained, "errors": list(trial.errors),
+    }  # fmt: skip
+
+
+def _claim(one: Result) -> dict[str, Any]:
+    claim, cell = one.claim, decisive(one)
+    found: dict[str, Any] = {
+        "id": claim.id, "claim": claim.claim, "source": claim.source, "kind": claim.kind, "fact": claim.fact, "hash": claim.hash,
+        "verdict": one.outcome or "undecided", "sentence": sentence(one), "metric": claim.metric, "better": claim.better,
+        "margin": _or_null(claim.margin), "unit": unit_of(claim), **_figures(cell),
+        "conditions": [_condition(one, part) for part in one.cells],
+    }  # fmt: skip
+    if claim.kind == "fact":
+        found["conditions"] = [
+            {"expression": text, "outcome": judged.outcome, "value": _or_null(judged.value), "low": _or_null(judged.low),
+             "high": _or_null(judged.high), "seeds": judged.n}
+            for text, judged in one.facts
+        ]  # fmt: skip
+    if one.seconds:
+        found |= {
+            "effect": one.seconds["ratio"],
+            "low": one.seconds["low"],
+            "high": one.seconds["high"],
+            "timing": dict(one.seconds),
+        }
+    if claim.also:
+        low, high = cell.verdict.advantage[1:] if cell else (math.nan, math.nan)
+        found["also"] = [{"value": value, "in_interval": bool(low <= value <= high)} for value in claim.also]
+    if not math.isnan(one.target):
+        found["target"] = one.target
+    if one.missing:
+        found["missing"] = len(one.missing)
+    return found
+
+
+def _figures(cell: CellResult | None) -> dict[str, Any]:
+    if cell is None:
+        return {"effect": None, "low": None, "high": None, "seeds": None, "failed": None}
+    effect, low, high = cell.verdict.advantage
+    failed = cell.verdict.failed
+    return {
+        "effect": _or_null(effect), "low": _or_null(low), "high": _or_null(high), "seeds": cell.look.seeds,
+        "failed": {"treatment": failed.treatment, "control": failed.control, "of": failed.of},
+    }  # fmt: skip
+
+
+def _condition(one: Result, cell: CellResult) -> dict[str, Any]:
+    verdict = cell.verdict
+    return {
+        "name": cell.name, "settings": dict(cell.settings), "judged": cell.judged, "verdict": verdict.outcome, **_figures(cell),
+        "margin": _or_null(one.claim.margin), "unit": unit_of(one.claim), "strict": cell.strict, "decided_by": verdict.decided_by,
+        "pairs": verdict.pairs, "level": verdict.level, "p_supported": _or_null(verdict.p_supported),
+        "p_refuted": _or_null(verdict.p_refuted), "sign_supported": _or_null(verdict.sign_supported),
+        "sign_refuted": _or_null(verdict.sign_refuted), "would_take": verdict.would_take, "note": verdict.note,
+        "arms": [
+            {"side": name, "name": side.name, "mean": _or_null(side.mean), "tuned": dict(side.tuned.values),
+             "at_edge": list(side.tuned.at_edge), "widened": side.tuned.widened,
+             "beside": {key: _or_null(value) for key, value in side.beside.items()}}
+            for name, side in (("treatment", cell.treatment), ("control", cell.control))
+        ],
+    }  # fmt: skip
+
+
+def _or_null(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _cases(trial: Trial) -> list[Case]:
+    """A test case for each claim; one that does not hold is a failure whose type is its verdict."""
+    cases = []
+    for one in trial.results:
+        outcome = one.outcome or "undecided"
+        kind = "pass" if outcome in ("supported", "holds") else "failure"
+        cases.append(Case(str(trial.folder), one.claim.id, kind, outcome, f"{one.claim.claim} {sentence(one)} {outcome}."))
+    return cases
+
+
+def print_forecast(names: list[str], options: Options, *, quick: bool, as_json: bool) -> None:
+    """Prints what a trial would train and take; writes nothing."""
+    claims, folder = read_claims(names, options.config_dir), folder_of(options)
+    with held_back():
+        from actbench.run.forecast import forecast
+        from actbench.run.prepare import prepare_study
+        from actbench.study.load import Study
+
+        done = set() if options.fresh else finished_in(folder)
+        stages: dict[str, Mapping[str, Any]] = {}
+        known: dict[str, Any] = {}
+        for name, specs in networks_ahead(claims, quick=quick):
+            new = {spec.run_id: spec for spec in specs if spec.run_id not in known}
+            known |= new
+            missing = sum(run_id not in done for run_id in new)
+            seconds = 0.0
+            if missing:
+                prepared = prepare_study(Study(folder.name, [], list(new.values()), [], []), options, download=False)
+                seconds = forecast(prepared, prepared.packs(done))[0]
+            stages[name] = {"networks": len(new), "missing": missing, "seconds": round(seconds, 1)}
+    if as_json:
+        print(json.dumps({"claims": [claim.id for claim in claims], "folder": str(folder), "quick": quick, "stages": stages}))
+        return
+    family = sum(not claim.fact for claim in claims)
+    print(f"claims    {len(claims)}, of which {len(claims) - family} are facts")
+    total = 0.0
+    for name, stage in stages.items():
+        total += stage["seconds"]
+        note = ", if 12 do not decide" if name == "20 seeds" else ""
+        print(
+            f"{name:<9} {stage['networks']:,} networks, {stage['missing']:,} to train, about {duration(stage['seconds'])}{note}"
+        )
+    print(f"time      about {duration(total)} at most; more where grids are widened, less where the first look decides")
+    print(f"results   {folder} (nothing was written)")

@@ -1,0 +1,112 @@
+"""Verdicts in words: figures in the metric's unit, and one plain sentence for each claim."""
+
+from __future__ import annotations
+
+import math
+
+from actbench.report.render import number
+from actbench.results.columns import EPOCHS_TO
+from actbench.results.measures import is_fraction
+from actbench.verdicts.claim import OF_LAYERS, TO_TRAIN_LOSS, Claim
+from actbench.verdicts.judge import CellResult, Result, Side
+
+MOST_CELLS = 4  # that a sentence tells of
+
+
+def unit_of(claim: Claim) -> str:
+    """What effects and margins are counted in: fraction (of 1), ratio, epochs, or the metric itself."""
+    if claim.kind in ("ratio", "timing"):
+        return "ratio"
+    if is_fraction(claim.metric):
+        return "fraction"
+    return "epochs" if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS) else claim.metric.removeprefix(OF_LAYERS)
+
+
+def figure_of(claim: Claim, value: float, *, signed: bool = True) -> str:
+    """An effect or a margin as people read it: fractions in points, ratios with two decimals."""
+    if unit_of(claim) == "ratio":
+        return f"{value:.2f}"
+    return number(value, claim.metric, signed=signed)
+
+
+def interval_of(one: Result, cell: CellResult | None) -> str:
+    """An effect with its interval and unit, in the direction that speaks for the claim."""
+    if one.seconds:
+        effect, low, high = (one.seconds[name] for name in ("ratio", "low", "high"))
+    elif cell is not None and cell.verdict.decided_by == "failure":
+        failed = cell.verdict.failed
+        return f"failed {failed.treatment} against {failed.control} of {failed.of}"
+    elif cell is not None and cell.verdict.pairs:
+        effect, low, high = cell.verdict.advantage
+    else:
+        return ""
+    unit = {"fraction": " points", "ratio": " times", "epochs": " epochs"}.get(unit_of(one.claim), "")
+    bounds = f" [{figure_of(one.claim, low)}, {figure_of(one.claim, high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+    return f"{figure_of(one.claim, effect)}{bounds}{unit}"
+
+
+def sentence(one: Result) -> str:
+    """What was found, in one plain sentence that ends before the verdict."""
+    claim = one.claim
+    if one.outcome is None and claim.kind != "timing":
+        return f"{len(one.missing):,} networks that it needs are missing:"
+    if claim.kind == "fact":
+        worst = [(text, judged) for text, judged in one.facts if judged.outcome != "pass"] or list(one.facts)
+        return "; ".join(f"{text}, found {judged.text.partition(' against ')[0]}" for text, judged in worst[:2]) + ":"
+    if claim.kind == "timing":
+        return _of_timing(one)
+    counted = [cell for cell in one.cells if cell.judged]
+    if len(counted) > MOST_CELLS:
+        ordered = sorted(counted, key=lambda cell: _or_low(cell.verdict.advantage[0]))
+        counted = [ordered[0], ordered[-1]]
+    parts = [_of_cell(claim, cell) for cell in counted]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}:"
+
+
+def _or_low(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _of_cell(claim: Claim, cell: CellResult) -> str:
+    where = f"{_place(cell.name)} " if cell.name else ""
+    failed = cell.verdict.failed
+    ours, theirs = (
+        _of_side(claim, side, count) for side, count in ((cell.treatment, failed.treatment), (cell.control, failed.control))
+    )
+    of = f" of {failed.of}" if failed.treatment or failed.control else ""
+    return f"{where}{cell.treatment.name} {_verb(claim)} {ours}{of}, {cell.control.name} {theirs}"
+
+
+def _place(name: str) -> str:
+    """At depth 20; but: with Adam."""
+    return f"at {name}" if name.startswith(("depth", "width", "bias", "layer", "dropout")) else f"with {name},"
+
+
+def _verb(claim: Claim) -> str:
+    metric = claim.metric.removeprefix(OF_LAYERS)
+    if metric.endswith("_accuracy"):
+        return "reached"
+    if metric in (*EPOCHS_TO, TO_TRAIN_LOSS):
+        return "took"
+    return f"had {metric.replace('_', ' ')}"
+
+
+def _of_side(claim: Claim, side: Side, failed: int) -> str:
+    if math.isnan(side.mean):
+        return "nothing (all failed)"
+    text = number(side.mean, claim.metric) + (" %" if is_fraction(claim.metric) else "")
+    if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS):
+        text = f"{side.mean:.3g} epochs"
+    return f"{text} and failed {failed}" if failed else text
+
+
+def _of_timing(one: Result) -> str:
+    if not one.seconds:
+        return "Not measured yet:"
+    cell, found = one.claim.cells[0], one.seconds
+    return (
+        f"A training step of {found['networks']:.0f} networks takes {1e3 * found['first']:.2f} ms with {cell.treatment.name} and "
+        f"{1e3 * found['second']:.2f} ms with {cell.control.name}, medians of {found['pairs']:.0f} in turn (the functions alone: "
+        f"{1e3 * found['function_first']:.2f} and {1e3 * found['function_second']:.2f} ms):"
+    )
