@@ -62,7 +62,7 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
             known: dict[str, RunSpec] = {}
             tried: set[str] = set()
             while specs := [spec for spec in _missing(trial) if spec.run_id not in tried]:
-                options.on_event(Round(_stage(trial), sum(not one.missing for one in trial.results), len(claims)))
+                options.on_event(Round(_stage(trial), sum(one.outcome is not None and not one.missing for one in trial.results), len(claims)))
                 known |= {spec.run_id: spec for spec in specs}
                 tried |= {spec.run_id for spec in specs}
                 study = Study(folder.name, [], list(known.values()), [], [])
