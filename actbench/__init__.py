@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from actbench.results.frames import Results, load
     from actbench.run.loop import run_study
     from actbench.run.options import Options, Outcome
+    from actbench.verdicts.verdict import verdict
 
-__all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study"]
+__all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study", "verdict"]
 
 _HOMES = {
     "load": "results.frames", "Results": "results.frames", "run_study": "run.loop", "Options": "run.options",
-    "Outcome": "run.options", "UserError": "base.errors",
+    "Outcome": "run.options", "UserError": "base.errors", "verdict": "verdicts.verdict",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ def main() -> None:
     try:
         interrupt.watch()
         _no_warnings()
-        from actbench.cli.commands import main as run_command
+        from actbench.cli.entry import main as run_command
 
         run_command()
     except BaseException as error:

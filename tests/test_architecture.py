@@ -30,19 +30,26 @@ FLOORS = [
 INSIDE = {
     "base": [["control_groups", "errors", "lazy", "rng"], ["paths"], ["machine"]],
     "science": [["activations", "inits", "layer_stats", "losses", "optimizers"], ["flatness", "metrics"]],
-    "data": [["downloads"], ["datasets"]],
+    "data": [["downloads", "npz"], ["datasets"]],
     "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
-    "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store"]],
-    "verdicts": [["expression", "failures", "intervals", "power", "sign_flip"], ["answer", "selection"], ["check", "verdict"], ["looks"]],
-    "report": [["choosing"], ["stats"], ["render", "tables"], ["summary"]],
+    "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
+    "verdicts": [
+        ["claim", "curves", "expression", "failures", "intervals", "power", "sign_flip"],
+        ["answer", "cells", "evidence", "mean_field", "quick", "selection"],
+        ["claims", "estimates", "theory", "tuning"],
+        ["check", "verdict"],
+        ["gate", "looks"],
+        ["judge"],
+    ],
+    "report": [["choosing"], ["stats"], ["render", "tables"], ["summary", "verdict_words"]],
     "engine": [
         ["device_data", "one_thread", "products", "recorded_steps", "user_activations"],
         ["networks"],
         ["flat_bounds", "stacked_optimizer"],
         ["evaluation"],
         ["trainer"],
-        ["train"],
+        ["step_timing", "train"],
     ],
     "engine.networks": [
         ["aligned", "regularise", "rounding"],
@@ -58,8 +65,14 @@ INSIDE = {
         ["dispatch", "in_process", "preload", "worker"],
         ["isolated", "local"],
     ],
-    "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"]],
-    "cli": [["plot", "run_view"], ["catalog"], ["completion"], ["commands"]],
+    "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
+    "cli": [
+        ["data_view", "junit", "plot", "run_view"],
+        ["catalog", "check_view", "judge_view"],
+        ["completion"],
+        ["commands"],
+        ["entry"],
+    ],
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
@@ -133,7 +146,7 @@ def test_light_commands_never_load_torch(arguments, tmp_path):
         run_study("single", ["epochs=0", "width=2", "depth=1", "seed=0,1"], Options(out=tmp_path / "x"))
         arguments = ["report", str(tmp_path / "x")]
     code = (
-        "import sys; from actbench.cli import commands as cli; sys.argv = ['actbench', *sys.argv[1:]]\n"
+        "import sys; from actbench.cli import entry as cli; sys.argv = ['actbench', *sys.argv[1:]]\n"
         "try: cli.main()\nexcept SystemExit as done: assert not done.code, done.code\n"
         "heavy = {'torch', 'torchvision'} & set(sys.modules)\nassert not heavy, heavy"
     )
@@ -143,14 +156,28 @@ def test_light_commands_never_load_torch(arguments, tmp_path):
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys; sys.argv = ['actbench', '--help']\nfrom actbench.cli import commands as cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+    code = "import sys; sys.argv = ['actbench', '--help']\nfrom actbench.cli import entry as cli\ntry: cli.main()\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'pandas', 'hydra', 'numpy', 'scipy'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 OPTIONS = {
     "run": ["--out", "--fresh", "--dry-run", "--device", "--workers", "--data-dir", "--config-dir", "--json", "--quiet"],
+    "judge": [
+        "--out",
+        "--fresh",
+        "--dry-run",
+        "--quick",
+        "--device",
+        "--workers",
+        "--data-dir",
+        "--config-dir",
+        "--junit",
+        "--json",
+        "--quiet",
+    ],
     "report": ["--by", "--metric", "--baseline", "--format", "--out"],
+    "check": ["--against", "--junit", "--json"],
     "list": [],
     "show": [],
     "data": ["--data-dir"],

@@ -138,7 +138,7 @@ def test_a_folder_named_like_the_package_hides_nothing(tmp_path):
     """Worker processes import the package that started them, whatever lies in the working folder."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('the wrong torch')\n")
-    code = "import sys; sys.path.pop(0); from actbench.cli.commands import main; sys.argv = ['actbench', *sys.argv[1:]]; main()"
+    code = "import sys; sys.path.pop(0); from actbench.cli.entry import main; sys.argv = ['actbench', *sys.argv[1:]]; main()"
     words = ["run", "single", *TINY, "--out", str(tmp_path / "r"), "--json"]
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(__import__("actbench").__file__))}
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, env=environment)

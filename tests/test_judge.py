@@ -272,7 +272,7 @@ def test_a_margin_that_changes_trains_nothing_new(claim):
 def test_quick_judges_eight_seeds_once_and_widens_nothing(claim):
     world = Simulated(better_by(0.03, best=1.6))
     found = world.judge(claim(), quick=True)
-    assert world.stages == [("tuning", 12), ("8 seeds", 16)] and found.outcome == "supported"
+    assert world.stages == [("tuning", 6), ("8 seeds", 16)] and found.outcome == "supported"
     assert found.cells[0].treatment.tuned.at_edge == ("lr",) and found.cells[0].verdict.level == 0.05
 
 
@@ -322,7 +322,7 @@ def test_a_trial_goes_from_yaml_to_verdicts(tried):
     trial, folder, _ = tried
     mine, fact = trial.results
     assert not mine.missing and mine.outcome in ("supported", "refuted", "undecided") and fact.outcome == "holds"
-    assert trial.family == 1 and trial.trained == 2 * (2 * 2 + 8) + 4 and not trial.errors
+    assert trial.family == 1 and trial.trained == 2 * (2 + 8) + 4 and not trial.errors
     text = "\n".join(line.plain for line in lines(trial))
     assert "mine" in text and "Quick" in text and "Leaky" not in text
     content = as_object(trial)

@@ -488,7 +488,7 @@ def interrupted(fds):
     os.killpg(0, signal.SIGINT)
     return ends
 forkserver.connect_to_new_process = interrupted
-from actbench.cli.commands import main
+from actbench.cli.entry import main
 main()
 """
 

@@ -132,7 +132,9 @@ def test_a_packs_memory_is_bounded_before_it_starts(model, mnist):
 
 def test_a_train_size_that_the_data_do_not_have_is_refused(tmp_path):
     for size in (9_000, 10_000, 10**6):
-        with pytest.raises(UserError, match=r"not below the 9,000 training examples .*\(1,000 more are held out for validation\)"):
+        with pytest.raises(
+            UserError, match=r"not below the 9,000 training examples .*\(1,000 more are held out for validation\)"
+        ):
             run_study("single", ["epochs=0", f"train_size={size}"], Options(out=tmp_path / "r"))
 
 

@@ -166,7 +166,24 @@ def words(part: Path) -> None:
     (part / "part.json").write_text('{"seconds": "many"}')
 
 
-@pytest.mark.parametrize("damage", [cut_line, cut_rows, foreign, missing, not_json, a_list, words], ids=lambda f: f.__name__)
+def a_number_beyond_floats(part: Path) -> None:
+    (part / "part.json").write_text('{"seconds": 1' + 400 * "0" + "}")
+
+
+def a_pipe(part: Path) -> None:
+    (part / "part.json").unlink()
+    os.mkfifo(part / "part.json")
+
+
+def a_device(part: Path) -> None:
+    (part / "part.json").unlink()
+    (part / "part.json").symlink_to("/dev/zero")
+
+
+DAMAGE = [cut_line, cut_rows, foreign, missing, not_json, a_list, words, a_number_beyond_floats]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, *([a_pipe, a_device] if os.name == "posix" else [])], ids=lambda f: f.__name__)
 def test_a_damaged_or_foreign_part_is_refused_and_left_alone(damage, finished, tmp_path):
     folder, part = store_with_part(finished, tmp_path)
     damage(part)
@@ -188,6 +205,21 @@ def test_a_part_is_never_seen_half_removed(finished, tmp_path, monkeypatch):
         remove_part(part)
     with Store(folder) as store:
         assert store.finished == set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links of a file system")
+@pytest.mark.parametrize("kind", ["cut off", "pipe", "link"])
+@pytest.mark.parametrize("table", ["meta.json", "runs.csv"])
+def test_what_lies_in_the_place_of_a_new_table_is_not_written_through(table, kind, finished, tmp_path):
+    folder, _ = store_with_part(finished, tmp_path)
+    (tmp_path / "mine").write_text("mine")
+    hidden = folder / f".actbench-{table}.tmp"
+    {"cut off": lambda: hidden.write_text("half a ta"), "pipe": lambda: os.mkfifo(hidden),
+     "link": lambda: hidden.symlink_to(tmp_path / "mine")}[kind]()  # fmt: skip
+    with Store(folder) as store:
+        store.save(run_ids(finished[1]), {})
+    assert (tmp_path / "mine").read_text() == "mine" and not (folder / table).is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "layers.csv", "meta.json", "runs.csv"]
 
 
 def test_failed_networks_have_rows_and_are_no_results(tmp_path):

@@ -15,6 +15,8 @@ from actbench.report.stats import dead_grid, importance, interval, ranking
 from actbench.study.spec import SETTINGS
 from tests.conftest import make_spec
 
+FIGURES = ("accuracy", "loss")
+
 
 def table(rows) -> pd.DataFrame:
     """runs from (settings, accuracy, dead, status)."""
@@ -23,7 +25,7 @@ def table(rows) -> pd.DataFrame:
         spec = make_spec(**settings)
         row = {name: getattr(spec, name) for name in SETTINGS}
         made.append({**row, "run_id": spec.run_id, "test_accuracy": accuracy, "dead_fraction": dead, "born_dead_fraction": dead / 2,
-                     "train_loss": 1 - accuracy, "status": status})  # fmt: skip
+                     "validation_accuracy": accuracy, "train_accuracy": accuracy, "train_loss": 1 - accuracy, "status": status})  # fmt: skip
     return pd.DataFrame(made)
 
 
@@ -131,13 +133,14 @@ def test_all_networks_diverged():
 
 
 def measured(*networks, **common) -> pd.DataFrame:
-    """runs from (settings, columns) of completed networks; what is not told is empty."""
+    """runs from (settings, columns) of completed networks; what is not told is empty, and validation figures are as the test's."""
     made = []
     for settings, columns in networks:
         spec = make_spec(**{**common, **settings})
         row = {name: getattr(spec, name) for name in SETTINGS}
         empty = dict.fromkeys(("test_accuracy", "test_loss", "dead_fraction", "born_dead_fraction"), np.nan)
-        made.append({**row, "run_id": spec.run_id, "status": "completed", **empty, **columns})
+        alike = {f"{split}_{kind}": columns.get(f"test_{kind}", np.nan) for split in ("validation", "train") for kind in FIGURES}
+        made.append({**row, "run_id": spec.run_id, "status": "completed", **empty, **alike, **columns})
     return pd.DataFrame(made)
 
 

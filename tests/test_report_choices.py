@@ -50,16 +50,21 @@ def folder(tmp_path_factory):
 # choosing
 
 
-def test_rates_are_chosen_by_accuracy_whatever_is_shown():
+def test_rates_are_chosen_by_validation_accuracy_whatever_is_shown():
     runs = measured(
-        (dict(lr=0.1), dict(test_accuracy=0.9, dead_fraction=0.1, epochs_to_10=9.0)),
-        (dict(lr=0.2), dict(test_accuracy=0.5, dead_fraction=0.8, epochs_to_10=1.0)),
+        (dict(lr=0.1), dict(validation_accuracy=0.9, test_accuracy=0.5, dead_fraction=0.1, epochs_to_10=9.0)),
+        (dict(lr=0.2), dict(validation_accuracy=0.5, test_accuracy=0.9, dead_fraction=0.8, epochs_to_10=1.0)),
     )
     for metric in ("dead_fraction", "epochs_to_10", "test_accuracy"):
         result = ranking(runs, metrics=[metric])
-        assert result.cells["lr"][0] == 0.1 and result.chosen_by == "test_accuracy", metric
-    losses = measured((dict(lr=0.1), dict(test_loss=0.3)), (dict(lr=0.2), dict(test_loss=0.2)), model="autoencoder")
-    assert ranking(losses, metrics=["seconds" if "seconds" in losses else "dead_fraction"]).cells["lr"][0] == 0.2
+        assert result.cells["lr"][0] == 0.1 and result.chosen_by == "validation_accuracy", metric
+    figures = {0.1: (0.3, 0.2), 0.2: (0.2, 0.3)}
+    losses = measured(
+        *((dict(lr=lr), dict(validation_loss=v, test_loss=t)) for lr, (v, t) in figures.items()), model="autoencoder"
+    )
+    for metric in ("test_loss", "dead_fraction"):
+        result = ranking(losses, metrics=[metric])
+        assert result.cells["lr"][0] == 0.2 and result.chosen_by == "validation_loss"
 
 
 def test_every_metric_says_which_values_are_better_and_is_sorted_so():

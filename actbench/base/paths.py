@@ -14,6 +14,8 @@ def user_path(given: str | Path, what: str) -> Path:
     if not str(given).strip():
         raise UserError(f"{what}: an empty path")
     try:
+        if "\0" in str(given):  # which some calls take for a file that is not there
+            raise ValueError("it has a null character")
         path = Path(given).expanduser()
         path.exists()  # a name that is too long, or a loop of links, is found out here
         return path

@@ -18,6 +18,8 @@ from actbench.science.metrics import METRICS, OF_NETWORK, Metric
 from actbench.science.optimizers import OPTIMIZERS
 from actbench.study.load import load_study, study_names
 from actbench.study.spec import AXES, SETTINGS
+from actbench.verdicts.claim import Arm, Claim
+from actbench.verdicts.claims import claim_paths, read_claim
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -123,6 +125,38 @@ def _study(name: str) -> list[str]:
     return [f"study {name}: {networks:,} networks", *(f"  {line}" for line in text.splitlines())]
 
 
+def _claims() -> dict[str, str]:
+    """A claim's line is what it says, read without what else stands in the file."""
+    lines = {name: path.read_text(encoding="utf-8").splitlines() for name, path in claim_paths().items()}
+    return {name: next(line[6:].strip() for line in text if line.startswith("claim:")) for name, text in lines.items()}
+
+
+def _claim(name: str) -> list[str]:
+    claim, path = read_claim(name), claim_paths()[name]
+    contrasts = [f"{cell.name or 'contrast'}: {_arm(cell.treatment)} against {_arm(cell.control)}" for cell in claim.cells]
+    lines = [f"claim {name}", f"  {claim.claim}", f"  source  {claim.source}", f"  judged  {_judged(claim)}"]
+    text = path.read_text(encoding="utf-8").splitlines()
+    return [*lines, *(f"  {line}" for line in contrasts), "", f"  {path.name}", *(f"  {line}" for line in text)]
+
+
+def _judged(claim: Claim) -> str:
+    """When a claim is supported, in a sentence."""
+    if claim.kind == "fact":
+        return f"holds if {' and '.join(claim.expect)} in {len(claim.study)} networks"
+    metric, margin = claim.metric, f"{claim.margin:g}"
+    which = "treatment − control" if claim.better == "higher" else "control − treatment"
+    if claim.kind in ("ratio", "timing"):
+        which = which.replace("−", "/")
+    how = f"within ±{margin}" if claim.kind == "equivalence" else f"above {margin}"
+    where = "" if len(claim.cells) == 1 else " in every condition" if claim.need == "all" else " in one of the conditions"
+    return f"{'holds' if claim.fact else 'supported'} if {metric} of {which} is {how}{where}"
+
+
+def _arm(arm: Arm) -> str:
+    grids = [f"{name} {' '.join(f'{value:g}' for value in values)}" for name, values in arm.tune.items()]
+    return arm.name + (f" ({'; '.join(grids)})" if grids and not arm.times else "")
+
+
 def _setting(name: str) -> str:
     default = SETTINGS[name].default
     shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
@@ -145,5 +179,6 @@ KINDS: dict[str, tuple[Callable[[], dict[str, str]], Callable[[str], list[str]]]
     "optimizers": (lambda: {name: entry.formula for name, entry in OPTIMIZERS.items()}, _optimizer),
     "metrics": (_metrics, _metric),
     "studies": (_studies, _study),
+    "claims": (_claims, _claim),
     "settings": (lambda: {name: _setting(name) for name in AXES}, lambda name: [f"setting {name}", f"  {_setting(name)}"]),
 }

@@ -1,12 +1,7 @@
-"""The commands: each parses, calls one function and prints. The only place that catches errors.
-
-Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 some network failed, 2 a user's mistake, 130
-interrupted.
-"""
+"""The commands: each parses, calls one function and prints. Data goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shlex
@@ -17,13 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from actbench.base import interrupt
 from actbench.base.errors import UserError, one_line, shown, unknown
-from actbench.base.machine import open_missing_streams, user_modules_importable
-from actbench.base.streams import guard_streams, held_back
+from actbench.base.machine import user_modules_importable
+from actbench.base.streams import held_back
 from actbench.cli import completion
 
-INTERRUPTED = 130
 DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
 
 
@@ -52,6 +45,14 @@ def _workers(text: str) -> int:
     if not re.fullmatch("0*[1-9][0-9]{0,5}", text):
         raise UserError(f"--workers: '{shown(text)}' is not a whole number of at least 1")
     return int(text)
+
+
+def _said(*, quiet: bool) -> dict[str, Any]:
+    """Options of every command that trains: the command line, and where notes go."""
+    return {
+        "command": shlex.join(["actbench", *sys.argv[1:]]),
+        "on_note": lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
+    }
 
 
 def _version(wanted: bool) -> None:
@@ -104,9 +105,7 @@ def run(
     if study is not None:
         overrides.remove(study)
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
-        command=shlex.join(["actbench", *sys.argv[1:]]),
-        on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **_said(quiet=quiet)
     )  # fmt: skip
     if dry_run:
         from actbench.cli.run_view import print_forecast
@@ -156,9 +155,7 @@ def judge(
     from actbench.run.options import Options
 
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir,
-        command=shlex.join(["actbench", *sys.argv[1:]]),
-        on_note=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **_said(quiet=quiet)
     )  # fmt: skip
     from actbench.cli import judge_view
 
@@ -300,65 +297,7 @@ def data(
     \b
     actbench data mnist fashion_mnist
     """
-    from actbench.data.datasets import DATASETS, check_dataset_name, default_data_dir, load_dataset, verify
+    from actbench.cli.data_view import lines
 
-    for name in names or []:
-        check_dataset_name(name)
-    for name in names or DATASETS:
-        try:
-            found = load_dataset(name, data_dir, download=bool(names))
-        except UserError:
-            if names:
-                raise
-            print(f"{name:<14} not in {data_dir or default_data_dir()}; fetch it with: actbench data {name}")
-            continue
-        shape = found.shape
-        sizes = f"{shape.train:,} + {shape.test:,} examples, {shape.features:,} features, {found.classes} classes"
-        known = verify(name, found, data_dir, keep=True)
-        verified = "verified" if known else "no published checksum; kept, to compare with from now on"
-        print(f"{name:<14} {sizes}, sha256 {found.checksum[:16]}… {verified}")
-
-
-def main() -> None:
-    """The entry point: turns every mistake of a user into one ``error:`` line and exit code 2."""
-    gc.set_threshold(200_000, 50, 50)  # else a third of a command's start goes into looking for garbage among imports
-    open_missing_streams()
-    guard_streams()
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
-    code = _exit_code()
-    sys.stdout.flush()
-    if (lost := getattr(sys.stdout, "lost", None)) and not isinstance(
-        lost, BrokenPipeError
-    ):  # the reader of a pipe has what it wanted
-        print(f"error: cannot write to stdout: {lost.strerror or lost}", file=sys.stderr)
-        code = code or 2
-    gc.freeze()  # nor is anything gained by looking for garbage on leaving: 0.1 s
-    sys.exit(code)
-
-
-def _exit_code() -> int:
-    try:
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
-            raise typer.Abort
-        return code if isinstance(code, int) else 0
-    except typer.Exit as done:
-        return done.exit_code
-    except UserError as error:
-        message, code = str(error), 2
-    except (typer.Abort, KeyboardInterrupt) as interrupted:
-        print(f"interrupted. {interrupted}".removesuffix(". "), file=sys.stderr)
-        return INTERRUPTED
-    except (OSError, SystemExit) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error  # typer answers a broken pipe with an exit
-        if not isinstance(cause, OSError):
-            raise
-        message, code = f"cannot write or read: {cause.strerror or cause}", 2
-    except MemoryError:
-        message, code = "there is not enough memory", 1
-    except typer.TyperException as error:
-        message, code = one_line(error.format_message()), 2
-    # Ctrl-C in the middle of a library becomes an error of the library's
-    print("interrupted" if interrupt.pressed else f"error: {message}", file=sys.stderr)
-    return INTERRUPTED if interrupt.pressed else code
+    for line in lines(names or [], data_dir):
+        print(line)

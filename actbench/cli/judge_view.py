@@ -19,12 +19,13 @@ from actbench.cli.junit import Case, as_junit
 from actbench.cli.run_view import RunDisplay, duration, make_console
 from actbench.report.render import WIDE, Columns, table_lines
 from actbench.report.tables import write_report
-from actbench.report.verdict_words import figure_of, interval_of, sentence, unit_of
+from actbench.report.verdict_words import figure_of, interval_of, sentence, strongest, unit_of
 from actbench.results.reading import finished_in
 from actbench.results.verdict_file import write_verdicts
 from actbench.run.judging import Trial, folder_of, judge_claims, networks_ahead, read_claims
 from actbench.run.options import Options
 from actbench.verdicts.judge import ALPHA, CellResult, Result
+from actbench.verdicts.looks import seeds_needed
 
 STYLES = {"supported": "green", "holds": "green", "refuted": "red", "fails": "red", "mixed": "yellow", "undecided": "dim"}
 
@@ -130,18 +131,24 @@ def how_reached(trial: Trial) -> list[str]:
     """How sure the verdicts are, in a few lines."""
     if trial.quick:
         found = [
-            "Quick: 8 seeds judged once, at an unshared 5 % for each claim; rates chosen on 2 other seeds in grids as they stand."
+            "Quick, a first impression: 3 epochs at most, 8 seeds judged once, at an unshared 5 % for each claim; rates chosen "
+            "on one other seed, in grids as they stand."
         ]
     elif trial.family > 1:
         found = [
             f"{trial.family} claims share {ALPHA:.0%} of false answers (Bonferroni; conditions of a claim share its part); "
-            "looked at with 12 seeds, and with 20 where these do not decide; rates chosen on 5 other seeds, by validation data."
+            "looked at with 12 seeds, and with 20 where these do not decide (fewer than "
+            f"{seeds_needed(trial.family)} could not decide at all); rates chosen on 5 other seeds, by validation data."
         ]
     else:
         found = [
             f"False answers: {ALPHA:.0%} at most; looked at with 12 seeds, and with 20 where these do not decide; "
             "rates chosen on 5 other seeds, by validation data."
         ]
+    found.append(
+        "Intervals are over seeds. They do not hold what these test images, this data set and the choice of rates add; claims "
+        "that share networks are not independent."
+    )
     edges = sorted(
         {
             one.claim.id
@@ -182,6 +189,9 @@ def _claim(one: Result) -> dict[str, Any]:
              "high": _or_null(judged.high), "seeds": judged.n}
             for text, judged in one.facts
         ]  # fmt: skip
+        found["beside"] = {text: _or_null(value) for text, value in one.shown.items()}
+    if (best := strongest(one)) is not None:
+        found["strongest"] = {"condition": best.name, "mean": _or_null(best.treatment.mean)}
     if one.seconds:
         found |= {
             "effect": one.seconds["ratio"],
@@ -243,7 +253,7 @@ def _cases(trial: Trial) -> list[Case]:
 
 def print_forecast(names: list[str], options: Options, *, quick: bool, as_json: bool) -> None:
     """Prints what a trial would train and take; writes nothing."""
-    claims, folder = read_claims(names, options.config_dir), folder_of(options)
+    claims, folder = read_claims(names, options.config_dir, quick=quick), folder_of(options)
     with held_back():
         from actbench.run.forecast import forecast
         from actbench.run.prepare import prepare_study

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from actbench.report.choosing import ENOUGH
 from actbench.report.stats import MISSING, Ranking, text_of
 from actbench.results.measures import is_fraction
 
@@ -65,12 +66,15 @@ def as_text(ranking: Ranking, *, brief: bool = False) -> Columns:
     cells = ranking.cells
     columns = {axis: [text_of(value) for value in cells[axis]] for axis in ranking.by}
     for axis in ranking.chosen:
-        columns[f"best {axis}"] = [text_of(value, missing="varies" if axis == "lr" else MISSING) for value in cells[axis]]
+        columns[f"best {axis}"] = list(cells[f"best_{axis}"])
     keys = len(columns)
     for metric in ranking.metrics:
         columns[f"{metric} %" if is_fraction(metric) else metric] = with_interval(cells, metric, metric)
         if metric == ranking.metrics[0] and ranking.baseline is not None:
             columns[f"vs {ranking.baseline}"] = with_interval(cells, "difference", metric, signed=True)
+        if f"{metric}_predicted" in cells:
+            of = f" of {metric}" if len(ranking.metrics) > 1 else ""
+            columns[f"theory{of}{' %' if is_fraction(metric) else ''}"] = _theory(cells, metric)
     judged = all(metric.endswith(("_accuracy", "_loss")) for metric in ranking.metrics)
     for share, metric in SHARES.items():
         wanted = not brief or (cells[share].any() if share == "diverged" else judged)
@@ -81,30 +85,48 @@ def as_text(ranking: Ranking, *, brief: bool = False) -> Columns:
     return Columns(columns, keys)
 
 
+def _theory(cells: pd.DataFrame, metric: str) -> list[str]:
+    """What theory predicts of a metric, and where measurements deviate from it."""
+    figures = zip(cells[f"{metric}_predicted"], cells[f"{metric}_deviates"], strict=True)
+    return [f"{number(value, metric)}{' (deviates)' if deviates is True else ''}" for value, deviates in figures]
+
+
 def heading(ranking: Ranking) -> str:
     """What the figures of a ranking are: of which cells, at which settings, over what."""
     metric = ranking.metrics[0].replace("_", " ")
-    where = f", each at its best {_listed(ranking.chosen)} (by {ranking.chosen_by.replace('_', ' ')})" if ranking.chosen else ""
+    by = f"by {ranking.chosen_by.replace('_', ' ')}{_choosers(ranking.halves)}"
+    where = f", each at its best {_listed(ranking.chosen)} ({by})" if ranking.chosen else ""
     pooled = f", pooled over {_listed(ranking.pooled)}" if ranking.pooled else ""
     seeds = int(ranking.cells["seeds"].max())
     counts = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
     return f"{metric[0].upper()}{metric[1:]} by {_listed(ranking.by)}{where}{pooled}; {counts}:"
 
 
+def _choosers(halves: Sequence[bool]) -> str:
+    """Whose figures chose: those of one half of the seeds for the other, or of the seeds that are judged."""
+    if not halves:
+        return ""
+    if all(halves):
+        return ", chosen on one half of the seeds for the other"
+    same = ", chosen on the same seeds"
+    return f"{same}; of {ENOUGH} seeds and more, on one half for the other" if any(halves) else same
+
+
 def cost_heading(ranking: Ranking) -> str:
     """What the figures of a table of costs are."""
-    points = "points of " if is_fraction(ranking.chosen_by) else ""
+    metric = ranking.metrics[0]
+    points = "points of " if is_fraction(metric) else ""
     mean = "" if len(ranking.cells) == 1 else ", mean over the rows above and where it costs the most"
-    return f"What a value costs, in {points}{ranking.chosen_by.replace('_', ' ')}, all else at its best for it{mean}:"
+    return f"What a value costs, in {points}{metric.replace('_', ' ')}, all else at its best for it{mean}:"
 
 
 def cost_columns(costs: pd.DataFrame, ranking: Ranking) -> Columns:
     """The costs of values as text."""
     columns: dict[str, Sequence[str]] = {"axis": list(costs["axis"]), "value": [text_of(value) for value in costs["value"]]}
-    columns["cost"] = with_interval(costs, "cost", ranking.chosen_by)
+    columns["cost"] = with_interval(costs, "cost", ranking.metrics[0])
     if len(ranking.cells) > 1:
         worst = zip(costs["worst"], costs["most"], strict=True)
-        columns["most"] = [f"{cell} {number(most, ranking.chosen_by)}" if most > 0 else "" for cell, most in worst]
+        columns["most"] = [f"{cell} {number(most, ranking.metrics[0])}" if most > 0 else "" for cell, most in worst]
     return Columns(columns, 2)
 
 
@@ -207,7 +229,9 @@ def _markdown(ranking: Ranking, grid: pd.DataFrame | None) -> str:
 
 def _json(ranking: Ranking, grid: pd.DataFrame | None) -> str:
     cells = json.loads(ranking.cells.to_json(orient="records", double_precision=15))
-    report = {"by": ranking.by, "metrics": ranking.metrics, "baseline": ranking.baseline, "cells": cells, "dead_fraction": None}
+    chosen = {"axes": ranking.chosen, "by": ranking.chosen_by, "halves": ranking.halves} if ranking.chosen else None
+    report = {"by": ranking.by, "metrics": ranking.metrics, "baseline": ranking.baseline, "chosen": chosen,
+              "cells": cells, "dead_fraction": None}  # fmt: skip
     if grid is not None:
         report["dead_fraction"] = {
             "rows": grid.index.name, "columns": grid.columns.name, "column_values": [text_of(c) for c in grid.columns],

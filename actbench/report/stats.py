@@ -1,7 +1,7 @@
 """The statistics of a report, as functions from ``runs`` to frames.
 
 The unit of replication is the seed: within a cell, a figure is first averaged per seed, and the interval is a 95 % interval
-over those means. Every cell is evaluated at the learning rate, or at the settings, that are best for it.
+over those means. Every cell is evaluated at the learning rate, or at the settings, that are best for it (``choosing``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 
 from actbench.base.errors import UserError, unknown
+from actbench.report.choosing import Chosen, choose
 from actbench.results import measures
-from actbench.results.measures import better, chance_of, choosing_metric, default_metric, filled, order
+from actbench.results.measures import CHOOSING, better, chance_of, choosing_metric, default_metric, filled, held_out, order
 from actbench.study.spec import AXES as USER_AXES
 from actbench.study.spec import SETTINGS
 from actbench.verdicts.intervals import interval
+from actbench.verdicts.theory import NETWORKS, compared
 
 MISSING = "–"  # stands for what is not there
+MOST_VALUES = 3  # that are told of what was chosen for a cell
 AXES = ("folder", "layer", *SETTINGS)  # of which a report is; the first two only where rows have them
 
 
@@ -32,13 +35,15 @@ class Ranking:
     by: list[str]  # the axes that make a cell
     metrics: list[str]  # those shown; cells are ordered by the first
     baseline: str | None  # the AXIS=VALUE that cells are compared with, if any
-    # a row per cell, best first: the axes, what was chosen for it, per metric M its mean M, M_low, M_high (of an accuracy also
-    # M_at_chance: no better than guessing), with a baseline difference, difference_low, difference_high; dead, born_dead,
-    # diverged (shares), seeds, networks
+    # a row per cell, best first: the axes, what was chosen for it (empty where several values were, such as one by each half of
+    # the seeds; best_AXIS says them, as text), per metric M its mean M, M_low, M_high (of an accuracy also M_at_chance: no better
+    # than guessing; where theory knows it, what ``theory.compared`` gives), with a baseline difference, difference_low,
+    # difference_high; dead, born_dead, diverged (shares), seeds, networks
     cells: pd.DataFrame
     chosen: list[str]  # the axes whose best value is taken for every cell
     pooled: list[str]  # the axes over which a cell is a mean
     chosen_by: str  # the metric that chooses
+    halves: list[bool]  # whether one half of the seeds chose for the other, see ``choosing.Chosen``
     remarks: list[str]  # such as what diverged networks count as
 
 
@@ -92,29 +97,32 @@ def ranking(
     """Ranks the cells of a sweep; UserError for an unknown axis, metric or baseline, or no network at all.
 
     Args:
-        runs: rows of runs.csv; failed networks are left out.
+        runs: rows of runs.csv, perhaps ``theory.with_predictions``; failed networks are left out.
         by: the axes of a cell (default: all swept but seed and learning rate).
         metrics: columns to show; cells are ranked by the first.
         baseline: AXIS=VALUE, or a value that only one of ``by`` has; cells are compared with the cell that has this value and is
             equal otherwise, paired by seed and by the settings that a cell pools.
         choose_all: whether cells are shown at their best setting over all swept axes but the seed, in groups of equal leading
-            axes; else at their best learning rate, and pooled over other axes.
+            axes; else at their best learning rate (chosen for each setting that they pool), and pooled over other axes.
         chance: see ``measures.chance_levels``.
     """
     chance = chance or measures.chance_levels([])
     runs = filled(finished(runs), chance)
     axes = _distinct("axis", by, [a for a in AXES if a in runs]) if by else default_axes(runs)
-    shown = _distinct("metric", metrics or [default_metric(runs)], (*measures.METRIC_COLUMNS, *measures.LAYER_METRICS))
+    known = (*measures.METRIC_COLUMNS, *measures.LAYER_METRICS, *({NETWORKS} & {*runs}))
+    shown = _distinct("metric", metrics or [default_metric(runs)], known)
     rest = [a for a in swept_axes(runs) if a not in ("seed", *axes)]
     chosen, pooled = (rest, []) if choose_all else ([a for a in rest if a == "lr"], [a for a in rest if a != "lr"])
     pairs = ["seed", *everywhere(runs, pooled)]
-    limits = runs["dataset"].map(lambda name: chance_of(name, chance)[1])
+    best = choose(runs, [*axes, *pooled], chosen)
+    limits = best.rows["dataset"].map(lambda name: chance_of(name, chance)[1])
     cells, samples = {}, {}
-    for key, cell in runs.groupby(axes, dropna=False, sort=False):
+    for key, cell in best.rows.groupby(axes, dropna=False, sort=False):
         row = dict(zip(axes, key, strict=True))
-        cell = best(cell, chosen, [a for a in pooled if cell[a].nunique() > 1])
         for axis in chosen if "lr" in axes else dict.fromkeys([*chosen, "lr"]):
             row[axis] = cell[axis].iloc[0] if cell[axis].nunique(dropna=False) == 1 else np.nan
+            if axis in chosen:
+                row[f"best_{axis}"] = _told(cell[axis])
         for metric in shown:
             certain = metric in (*measures.DEATH, "sparsity") and measures.never_silent(cell)
             units = 0 if certain else cell["units"].mean() if "units" in cell else 1
@@ -122,6 +130,7 @@ def ranking(
             row |= zip((metric, f"{metric}_low", f"{metric}_high"), values, strict=True)
             if metric.endswith("_accuracy"):
                 row[f"{metric}_at_chance"] = row[metric] <= limits[cell.index].max()
+            row |= compared(cell, metric, values[0])
         samples[key] = cell.groupby(pairs)[shown[0]].mean()
         row["dead"], row["born_dead"] = cell["dead_fraction"].mean(), cell["born_dead_fraction"].mean()
         row["diverged"] = (cell["status"] == "diverged").mean()
@@ -134,7 +143,26 @@ def ranking(
         leading = axes if axes[-1] == "layer" else axes[:-1]
         frame = frame.sort_values(leading, kind="stable") if leading else frame
     remarks = _divergence(runs, chance) if any(m.endswith("_accuracy") for m in shown) else []
-    return Ranking(axes, shown, baseline, frame.reset_index(drop=True), chosen, pooled, choosing_metric(runs), remarks)
+    remarks += _without_validation(runs, best)
+    by_metric = (best.metrics or [choosing_metric(runs)])[0]
+    return Ranking(axes, shown, baseline, frame.reset_index(drop=True), chosen, pooled, by_metric, best.halves, remarks)
+
+
+def _told(values: pd.Series) -> str:
+    """The values of a setting that were chosen for a cell, as text: such as a half of the seeds' each."""
+    texts = [text_of(value) for value in values.drop_duplicates().sort_values()]
+    return ", ".join(texts) if len(texts) <= MOST_VALUES else "varies"
+
+
+def _without_validation(runs: pd.DataFrame, best: Chosen) -> list[str]:
+    """Says so where training figures chose."""
+    metrics = [metric for metric in best.metrics if not metric.startswith(CHOOSING)]
+    if not metrics:
+        return []
+    count = int((~held_out(runs)).sum())
+    which = "these networks" if count == len(runs) else f"{count:,} of these {len(runs):,} networks"
+    where = "" if len(metrics) == len(best.metrics) else " where networks without are compared"
+    return [f"chosen by {' and '.join(metrics)}{where}: {which} held out no validation data"]
 
 
 def _divergence(runs: pd.DataFrame, chance: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -148,45 +176,29 @@ def _divergence(runs: pd.DataFrame, chance: Mapping[str, tuple[float, float]]) -
     return [f"{len(diverged):,} of {len(networks):,} networks diverged; {counts} as guessing ({levels})"]
 
 
-def best(cell: pd.DataFrame, axes: list[str], pooled: Sequence[str] = ()) -> pd.DataFrame:
-    """The networks at the values of ``axes`` that have the best mean over seeds, chosen anew for each value of ``pooled``.
-
-    Values at which more networks diverge rank below those at which fewer do: a rate that works for some seeds only is not the
-    best.
-    """
-    if not axes:
-        return cell
-    kept = []
-    for _, part in cell.groupby(list(pooled), dropna=False, sort=False) if pooled else [((), cell)]:
-        metric = choosing_metric(part)
-        setting = part.groupby(axes, dropna=False, sort=False).ngroup()
-        figures = pd.DataFrame({"value": part[metric], "diverged": part["status"] == "diverged"}).groupby(setting).mean()
-        figures["value"] = order(figures["value"], metric)
-        kept.append(part[setting == figures.sort_values(["diverged", "value"]).index[0]])
-    return pd.concat(kept)
-
-
 def costs(runs: pd.DataFrame, ranked: Ranking, chance: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
-    """What a value of a chosen axis costs in the metric that chooses, with all others at their best for it; paired by seed.
+    """What a value of a chosen axis costs in the metric that ranks, with all others at their best for it; paired by seed.
 
     Returns:
         A row per axis and value: axis, value, cost (the mean over cells) with cost_low and cost_high, and the cell where it costs
         the most, ``worst`` (text) and ``most``; the axis that matters most first.
     """
-    runs, metric = filled(finished(runs), chance), ranked.chosen_by
+    runs, metric = filled(finished(runs), chance), ranked.metrics[0]
     sign = 1 if better(metric) == "higher" else -1
+    tops = _by_seed(choose(runs, ranked.by, ranked.chosen).rows, ranked.by, metric)
     rows = []
     for axis in everywhere(runs, ranked.chosen):
         found: dict[Any, dict[str, pd.Series]] = {}
-        for key, cell in runs.groupby(ranked.by, dropna=False, sort=False):
-            top = best(cell, ranked.chosen).groupby("seed")[metric].mean()
+        figures = _by_seed(choose(runs, [*ranked.by, axis], ranked.chosen).rows, [*ranked.by, axis], metric)
+        values: dict[tuple[Any, ...], list[Any]] = {}
+        for part in figures:
+            values.setdefault(part[:-1], []).append(part[-1])
+        for key, several in values.items():
             name = " ".join(
                 value if isinstance(value, str) else f"{by}={text_of(value)}" for by, value in zip(ranked.by, key, strict=True)
             )
-            for value, part in cell.groupby(axis):
-                if cell[axis].nunique() > 1:
-                    figures = best(part, ranked.chosen).groupby("seed")[metric].mean()
-                    found.setdefault(value, {})[name] = sign * (top - figures)
+            for value in several if len(several) > 1 else []:
+                found.setdefault(value, {})[name] = sign * (tops[key] - figures[(*key, value)])
         for value, cost in found.items():
             means = {cell: float(series.mean()) for cell, series in cost.items()}
             worst = max(means, key=lambda cell: means[cell])
@@ -196,6 +208,15 @@ def costs(runs: pd.DataFrame, ranked: Ranking, chance: Mapping[str, tuple[float,
     frame = pd.DataFrame(rows, columns=["axis", "value", "cost", "cost_low", "cost_high", "worst", "most"])
     frame["weight"] = frame.groupby("axis")["cost"].transform("max")
     return frame.sort_values(["weight", "axis", "cost"], ascending=[False, True, True]).drop(columns="weight")
+
+
+def _by_seed(runs: pd.DataFrame, parts: Sequence[str], metric: str) -> dict[tuple[Any, ...], pd.Series]:
+    """The mean of a metric per seed, for each part; a part's missing values are None, so that it can be looked up."""
+    found = {}
+    key: Any
+    for key, rows in runs.groupby(list(parts), dropna=False, sort=False):
+        found[tuple(None if pd.isna(value) else value for value in key)] = rows.groupby("seed")[metric].mean()
+    return found
 
 
 def _compare(cells: dict, samples: dict, axes: list[str], baseline: str) -> str:

@@ -15,7 +15,9 @@ from actbench.results.frames import Results, load
 from actbench.results.measures import DEATH, LAYER_METRICS, chance_levels, never_silent
 from actbench.science.metrics import LAYER_COLUMNS
 from actbench.study.spec import SETTINGS
+from actbench.verdicts.theory import NETWORKS, ON_ONE_EXAMPLE, with_births, with_predictions
 
+THEORY = "theory is of networks at initialisation; a figure deviates where sampling does not explain the difference"
 RESULT_FILES = ("meta.json", *(f"{table}.csv" for table in TABLES))
 
 
@@ -47,6 +49,10 @@ def report_on(
             notes.append(f"{', '.join(per_layer)}: per layer (from layers.csv), so shown by layer, at the last evaluation")
     elif axes and by_folder:
         by = ["folder", *axes]
+    if {*ON_ONE_EXAMPLE} & {*(metrics or ())} and runs["probe_size"].eq(1).all() and "layer" not in runs:
+        runs, metrics = with_births(runs, results.layers), [*(metrics or ()), NETWORKS]
+    classes = {name: facts.get("classes") or 0 for meta in results.meta for name, facts in meta.get("datasets", {}).items()}
+    runs = with_predictions(runs, metrics or (), classes)
     ranking = stats.ranking(
         runs, by or axes, metrics, baseline, choose_all=bool(axes and not by), chance=chance_levels(results.meta)
     )
@@ -56,6 +62,8 @@ def report_on(
     about_death = set(ranking.metrics) & set(DEATH) or (grid is not None and "activation" in (grid.index.name, grid.columns.name))
     if about_death and "dormant_fraction" not in ranking.metrics:
         ranking.remarks += cannot_die(results.runs)
+    if any(f"{metric}_predicted" in ranking.cells for metric in ranking.metrics):
+        ranking.remarks.append(THEORY)
     return Report(ranking, grid, notes)
 
 

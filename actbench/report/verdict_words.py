@@ -52,16 +52,45 @@ def sentence(one: Result) -> str:
         return f"{len(one.missing):,} networks that it needs are missing:"
     if claim.kind == "fact":
         worst = [(text, judged) for text, judged in one.facts if judged.outcome != "pass"] or list(one.facts)
-        return "; ".join(f"{text}, found {judged.text.partition(' against ')[0]}" for text, judged in worst[:2]) + ":"
+        parts = [f"{text}, found {judged.text.partition(' against ')[0]}" for text, judged in worst[:2]]
+        return "; ".join([*parts, *(f"{text} = {value:g}" for text, value in one.shown.items())]) + ":"
     if claim.kind == "timing":
         return _of_timing(one)
     counted = [cell for cell in one.cells if cell.judged]
     if len(counted) > MOST_CELLS:
         ordered = sorted(counted, key=lambda cell: _or_low(cell.verdict.advantage[0]))
         counted = [ordered[0], ordered[-1]]
-    parts = [_of_cell(claim, cell) for cell in counted]
+    parts = [_of_cell(claim, cell) for cell in counted] + _remarks(one)
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}:"
+
+
+def _remarks(one: Result) -> list[str]:
+    """What a claim wants said beside its figures, and what would decide it."""
+    claim, found = one.claim, []
+    counted = [cell for cell in one.cells if cell.judged]
+    for value in claim.also:
+        inside = all(low <= value <= high for _, low, high in (cell.verdict.advantage for cell in counted))
+        found.append(f"{value:g} lies {'inside' if inside else 'outside'} the interval")
+    if (best := strongest(one)) is not None:
+        figure = number(best.treatment.mean, claim.metric)
+        found.append(
+            f"the strongest that costs less than {100 * (claim.strongest or 0):.1f} points is {best.name}, with {figure} % zeros"
+        )
+    if one.outcome == "undecided":
+        wanted = [cell.verdict.would_take for cell in counted if cell.verdict.outcome == "undecided"]
+        known = [seeds for seeds in wanted if seeds is not None]
+        found += [f"about {max(known):,} seeds would decide"] * bool(known and len(known) == len(wanted))
+    return found
+
+
+def strongest(one: Result) -> CellResult | None:
+    """Of treatments of several strengths, the one with the largest figure whose accuracy costs less than the claim allows."""
+    if one.claim.strongest is None:
+        return None
+    accuracy = "test_accuracy"
+    cheap = [cell for cell in one.cells if cell.control.beside[accuracy] - cell.treatment.beside[accuracy] < one.claim.strongest]
+    return max(cheap, key=lambda cell: cell.treatment.mean, default=None)
 
 
 def _or_low(value: float) -> float:

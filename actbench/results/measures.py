@@ -18,7 +18,8 @@ FRACTIONS = ("accuracy", "fraction", "sparsity")
 METRIC_COLUMNS = tuple(name for name in COLUMNS["runs"] if name not in ("run_id", *SETTINGS, "session", "status", "error"))
 LAYER_METRICS = tuple(name for name, metric in METRICS.items() if metric.over == "layer")  # which only layers.csv has
 DEATH = ("dead_fraction", "born_dead_fraction", "died_fraction", "revived_fraction")
-CHOOSING = "test"  # the split of the data on which learning rates and settings are chosen
+CHOOSING = "validation"  # the split of the data on which learning rates and settings are chosen
+WITHOUT = "train"  # the one that chooses where some network held out no validation data; never the one that judges
 
 
 def better(metric: str) -> str:
@@ -54,9 +55,16 @@ def default_metric(runs: pd.DataFrame, split: str = "test") -> str:
     return accuracy if runs[accuracy].notna().any() or loss not in runs or runs[loss].isna().all() else loss
 
 
+def held_out(runs: pd.DataFrame) -> pd.Series:
+    """Whether a network has validation figures, row by row (``filled`` ones, so that diverged networks count, too)."""
+    names = [name for name in (f"{CHOOSING}_accuracy", f"{CHOOSING}_loss") if name in runs]
+    return runs[names].notna().any(axis=1)
+
+
 def choosing_metric(runs: pd.DataFrame) -> str:
-    """The metric that chooses learning rates and settings, whichever is shown."""
-    return default_metric(runs, CHOOSING)
+    """The metric that chooses among networks, whichever is shown: of validation data, or of training data where not all of them
+    held some out, which then are all compared by what they all have."""
+    return default_metric(runs, CHOOSING if held_out(runs).all() else WITHOUT)
 
 
 def chance_levels(metas: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -88,10 +96,13 @@ def chance_of(name: str, chance: Mapping[str, tuple[float, float]]) -> tuple[flo
 
 def filled(runs: pd.DataFrame, chance: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
     """Rows in which missing figures that would flatter a mean have the value they stand for: a diverged network guesses
-    (accuracy) and has an infinite loss; an error that was never reached takes infinitely many epochs."""
-    diverged = runs["status"].eq("diverged")
+    (accuracy) and has an infinite loss; an error that was never reached takes infinitely many epochs. Validation figures of a
+    network that held out no data stay empty."""
+    finite = runs["status"].ne("diverged")
+    without = finite | ~(runs["validation_fraction"] > 0)
     new = {}
     for name in runs.columns:
+        diverged = ~(without if name.startswith(CHOOSING) else finite)
         if name.endswith("_accuracy"):
             guess = runs["dataset"].map(lambda data: chance_of(data, chance)[0])
             new[name] = runs[name].mask(diverged & runs[name].isna() & runs["model"].ne("autoencoder"), guess)

@@ -19,7 +19,7 @@ import numpy as np
 
 from actbench.base.errors import UserError
 from actbench.results.columns import HEADERS, TABLES
-from actbench.results.reading import Tables, read_table, runs_column
+from actbench.results.reading import Tables, read_table, runs_column, text_of
 from actbench.results.rows import Rows
 
 HIDDEN = "tmp-"  # folders that are still written, or no longer needed
@@ -71,12 +71,11 @@ def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float]) -> Path:
 def read_part(path: Path) -> Part:
     """Reads a part; UserError if it is not whole."""
     tables = {table: read_table(path / f"{table}.csv", table)[0] for table in TABLES}
-    try:
-        seconds = json.loads((path / "part.json").read_text(encoding="utf-8"))
-        return Part(tables, {str(name): float(value) for name, value in seconds.items()})
-    except FileNotFoundError:  # version 0.1.0 wrote none
+    if (written := text_of(path / "part.json")) is None:  # version 0.1.0 wrote none
         return Part(tables, {})
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    try:
+        return Part(tables, {str(name): float(value) for name, value in json.loads(written).items()})
+    except (ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"'{path / 'part.json'}' cannot be read ({error}); nothing was changed") from error
 
 
@@ -103,8 +102,8 @@ def write_error(folder: Path, error: OSError) -> WriteError:
 
 
 def write_synced(path: Path, lines: Iterable[str]) -> None:
-    """Writes a file and waits until it is on the disk."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    """Writes a file that is not there yet, and waits until it is on the disk."""
+    with path.open("x", encoding="utf-8", newline="") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

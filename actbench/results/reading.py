@@ -70,14 +70,14 @@ def read_folder(folder: Path, *, must_exist: bool = False, merging: bool = False
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{folder}' is a file, not a folder")
     for attempt in range(1, ATTEMPTS + 1):
-        written = _text_of(folder / "meta.json")
+        written = text_of(folder / "meta.json")
         try:
             contents = _read_once(folder, written, must_exist=must_exist)
             if not merging:
                 check_whole(folder, contents.tables, orphans=not (folder / PARTS).exists())
             return contents
         except UserError:  # unless a run has written the folder meanwhile
-            if attempt == ATTEMPTS or _text_of(folder / "meta.json") == written:
+            if attempt == ATTEMPTS or text_of(folder / "meta.json") == written:
                 raise
     raise AssertionError
 
@@ -106,7 +106,7 @@ def _read_once(folder: Path, written: str | None, *, must_exist: bool) -> Conten
     return contents
 
 
-def _text_of(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
     """What a file holds, None if it is not there."""
     try:
         if path.exists() and not path.is_file():

@@ -243,6 +243,7 @@ def _of_session(line: str, session: str) -> str:
 def _replace(path: Path, lines: list[str]) -> None:
     hidden = path.with_name(f".actbench-{path.name}.tmp")
     try:
+        hidden.unlink(missing_ok=True)  # of a run that was killed; or a link or pipe, which must not be written through
         write_synced(hidden, lines)
         os.replace(hidden, path)
     except OSError:

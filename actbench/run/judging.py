@@ -21,6 +21,7 @@ from actbench.verdicts.claims import claim_names, read_claim
 from actbench.verdicts.evidence import Evidence
 from actbench.verdicts.judge import Bench, Result, judge
 from actbench.verdicts.looks import FIRST, LAST, QUICK
+from actbench.verdicts.quick import quickened
 
 FOLDER = Path("results") / "trial"
 TIMED = 16  # networks in a pack whose steps are timed
@@ -46,13 +47,14 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
     Args:
         names: claims' names, or paths to YAML files; all shipped claims if there are none.
         options: where to, on what. The folder is results/trial by default.
-        quick: whether 8 seeds judge once, at an unshared level, and 2 tune in a grid that is not widened.
+        quick: whether networks train for 3 epochs at most, 8 seeds judge once, at an unshared level, and another one tunes, in a
+            grid that is not widened.
 
     Raises:
         UserError: a mistake in a claim, a file or a device; nothing has been trained then.
     """
     options, began = options or Options(), time.perf_counter()
-    claims, folder = read_claims(names, options.config_dir), folder_of(options)
+    claims, folder = read_claims(names, options.config_dir, quick=quick), folder_of(options)
     trial = _as_it_stands(claims, folder, quick, fresh=options.fresh)
     if _open(trial):
         with torch_ahead(options):
@@ -62,7 +64,9 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
             known: dict[str, RunSpec] = {}
             tried: set[str] = set()
             while specs := [spec for spec in _missing(trial) if spec.run_id not in tried]:
-                options.on_event(Round(_stage(trial), sum(one.outcome is not None and not one.missing for one in trial.results), len(claims)))
+                options.on_event(
+                    Round(_stage(trial), sum(one.outcome is not None and not one.missing for one in trial.results), len(claims))
+                )
                 known |= {spec.run_id: spec for spec in specs}
                 tried |= {spec.run_id for spec in specs}
                 study = Study(folder.name, [], list(known.values()), [], [])
@@ -74,7 +78,7 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
     return replace(trial, seconds=time.perf_counter() - began)
 
 
-def read_claims(names: Sequence[str], config_dir: Path | None) -> list[Claim]:
+def read_claims(names: Sequence[str], config_dir: Path | None, *, quick: bool = False) -> list[Claim]:
     """Claims by name or path, each once; all that have a name if there are no ``names``."""
     user_modules_importable()
     claims: dict[str, Claim] = {}
@@ -82,7 +86,7 @@ def read_claims(names: Sequence[str], config_dir: Path | None) -> list[Claim]:
         claim = read_claim(name, config_dir)
         if claims.setdefault(claim.id, claim).hash != claim.hash:
             raise UserError(f"two claims are called '{claim.id}'; a claim's name is its file's: rename one")
-    return list(claims.values())
+    return [quickened(claim) if quick else claim for claim in claims.values()]
 
 
 def folder_of(options: Options) -> Path:

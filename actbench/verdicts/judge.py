@@ -57,6 +57,7 @@ class Result:
     outcome: Outcome | None  # None: networks are missing, and without them there is nothing to say
     cells: tuple[CellResult, ...] = ()
     facts: tuple[tuple[str, Judged], ...] = ()  # of a kind fact: expression, answer
+    shown: Mapping[str, float] = field(default_factory=dict)  # of a kind fact: expressions that stand beside
     seconds: Mapping[str, float] = field(default_factory=dict)  # of a kind timing: what was measured
     target: float = np.nan  # the training loss of `epochs_to_train_loss`
     missing: tuple[RunSpec, ...] = ()  # what has to be trained next; while there is something, the outcome may change
@@ -220,11 +221,12 @@ def _fact(claim: Claim, bench: Bench) -> Result:
     tables = bench.evidence.rows(claim.study)
     try:
         answers = [(text, evaluate(text, *tables, bench.evidence.chance)) for text in claim.expect]
+        shown = {text: evaluate(f"{text} >= 0", *tables, bench.evidence.chance).value for text in claim.beside}
     except UserError as error:
         raise UserError(f"claim '{claim.id}': {error}") from error
     outcomes = {judged.outcome for _, judged in answers}
     outcome: Outcome = "fails" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "holds"
-    return Result(claim, outcome, facts=tuple(answers))
+    return Result(claim, outcome, facts=tuple(answers), shown=shown)
 
 
 def _timing(claim: Claim, bench: Bench) -> Result:

@@ -17,9 +17,10 @@ from actbench.base.errors import UserError
 from actbench.study.spec import RunSpec, check_value
 from actbench.verdicts.claim import Arm
 from actbench.verdicts.evidence import Evidence
+from actbench.verdicts.quick import TUNING_SEEDS
 
 SEEDS = tuple(range(1000, 1005))
-QUICK_SEEDS = SEEDS[:2]
+QUICK_SEEDS = SEEDS[:TUNING_SEEDS]
 WIDENINGS = 3
 # (networks of one grid point, one a tuning seed) -> (how many failed, a score of which the smallest is best)
 Score = Callable[[Sequence[RunSpec]], tuple[int, float]]

@@ -1,0 +1,25 @@
+"""A quick trial: a first impression in minutes, from shorter training and fewer seeds. It says so wherever it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from actbench.results.columns import EPOCHS_TO
+from actbench.verdicts.claim import TO_TRAIN_LOSS, Arm, Claim
+
+EPOCHS = 3  # at most
+TUNING_SEEDS = 1
+
+
+def quickened(claim: Claim) -> Claim:
+    """A claim whose networks train for 3 epochs at most, those that tune too; facts, and claims about epochs, as they are."""
+    if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS) or claim.kind in ("fact", "timing"):
+        return claim
+    cells = [replace(cell, treatment=_shorter(cell.treatment), control=_shorter(cell.control)) for cell in claim.cells]
+    return replace(claim, cells=tuple(cells))
+
+
+def _shorter(arm: Arm) -> Arm:
+    epochs = min(arm.settings.get("epochs", EPOCHS), EPOCHS)
+    tuning = {name: value for name, value in arm.tuning.items() if name not in ("epochs", "eval_every")}
+    return replace(arm, settings={**arm.settings, "epochs": epochs, "eval_every": epochs}, tuning=tuning)
