@@ -16,25 +16,13 @@ from actbench.base.errors import UserError, one_line, shown, unknown
 from actbench.base.machine import user_modules_importable
 from actbench.base.streams import held_back
 from actbench.cli import completion
+from actbench.cli.group import Commands
 
 DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
 
 
-class _Commands(typer.core.TyperGroup):
-    """All commands. Empty words are refused in every one: a script's variable is not set."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for before, word in zip(["", *args], args, strict=False):
-            if not word.strip() or (word.startswith("--") and word.endswith("=")):
-                name = word.rstrip("=").strip() or (
-                    before if before.startswith("-") else f"an empty word after '{shown(before)}'"
-                )
-                raise UserError(f"{name}: empty; leave it out, or set the variable that it comes from")
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Do units die with this activation, and at which depth, init, bias and learning rate? "
          "Trains hundreds of networks at once and reports it.",
@@ -217,9 +205,7 @@ def report(
 @app.command()
 def check(
     path: Annotated[Path, Argument(metavar="PATH", help="A result folder.", show_default=False)],
-    expressions: Annotated[
-        list[str] | None, Argument(metavar="EXPR...", help="Comparisons, every one of which must hold.", show_default=False)
-    ] = None,
+    expressions: Annotated[list[str] | None, Argument(metavar="EXPR...", help="Comparisons, all of which must hold.")] = None,
     against: Annotated[Path | None, Option(metavar="OLD", help="An older folder, whose figures are `old.mean(…)`.")] = None,
     junit: Annotated[Path | None, Option(metavar="FILE", help="Write the outcome as JUnit XML, too.")] = None,
     as_json: Annotated[bool, Option("--json", help="One JSON object on stdout.")] = False,
