@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "results/README.md", "actbench/data/README.md", "tests/benchmarks/NOTES.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "results/README.md",
+    "actbench/data/README.md",
+    "tests/benchmarks/NOTES.md",
+    "configs/README.md",
+)
 CODE = re.compile(r"^```.*?^```|^ {4}.*?$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
 PATH = re.compile(r"`((?:actbench|configs|tests|\.ci)/[\w./-]*)`")

@@ -144,6 +144,19 @@ def test_a_grid_is_widened_at_its_edge_three_times_at_most(claim):
     assert down.cells[0].treatment.tuned.values == {"lr": 0.05}
 
 
+def test_a_grid_in_which_everything_fails_is_not_widened(claim):
+    """Sigmoid in 20 layers stays at chance wherever it is tried; more rates would be trained for nothing."""
+
+    def figures(spec: RunSpec) -> Figures:
+        return better_by(0.0)(spec) if spec.init == "he_normal" else {"test_accuracy": 0.1, "validation_accuracy": 0.1}
+
+    world = Simulated(figures)
+    (cell,) = world.judge(claim()).cells
+    assert (
+        cell.control.tuned.widened == 0 and world.stages[0] == ("tuning", 30) and cell.verdict.failed.control == cell.look.seeds
+    )
+
+
 def test_rates_at_which_more_tuning_seeds_fail_come_last(claim):
     def figures(spec: RunSpec) -> Figures:
         if spec.lr == 0.4 and spec.seed == 1003:

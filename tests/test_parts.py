@@ -222,6 +222,21 @@ def test_what_lies_in_the_place_of_a_new_table_is_not_written_through(table, kin
     assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "layers.csv", "meta.json", "runs.csv"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links of a file system")
+def test_what_was_cut_off_is_removed_whatever_it_is(finished, tmp_path):
+    folder, part = store_with_part(finished, tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    os.mkfifo(part.parent / "tmp-pipe")
+    (part.parent / "tmp-link").symlink_to(tmp_path / "mine")
+    (part.parent / "tmp-file").write_text("x")
+    (part.parent / "tmp-folder").mkdir()
+    os.mkfifo(part.parent / "tmp-folder" / "runs.csv")
+    with Store(folder) as store:
+        assert store.finished == set(run_ids(finished[1]))
+        assert list(part.parent.iterdir()) == [part] and (tmp_path / "mine" / "notes.txt").exists()
+
+
 def test_failed_networks_have_rows_and_are_no_results(tmp_path):
     spec = make_spec()
     with Store(tmp_path / "r") as store:

@@ -40,7 +40,7 @@ def check_and_show(path: Path, expressions: Sequence[str], against: Path | None,
     def write(gate: Gate) -> None:
         if junit is not None:
             text = as_junit(f"actbench check {path}", cases(gate, path), time.perf_counter() - start)
-            _write(junit, text, folders)
+            write_report(junit, text, folders, "--junit")
 
     def nothing(why: str) -> Gate:
         return Gate(tuple(Checked(text, None, why) for text in expressions or ["no expression"]))
@@ -107,13 +107,6 @@ def cases(gate: Gate, path: Path) -> list[Case]:
         text, breaks = (one.judged.text, one.judged.breaks) if one.judged else (one.error, ())
         found.append(Case(str(path), one.expression, kind, type_, text, [f"breaks it: {offender}" for offender in breaks]))
     return found
-
-
-def _write(junit: Path, text: str, folders: Sequence[Path]) -> None:
-    try:
-        write_report(junit, text, folders)
-    except UserError as error:
-        raise UserError(str(error).replace("--out", "--junit", 1)) from error
 
 
 def _plain(text: str) -> str:

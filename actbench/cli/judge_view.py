@@ -32,6 +32,9 @@ STYLES = {"supported": "green", "holds": "green", "refuted": "red", "fails": "re
 
 def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Path | None, as_json: bool, quiet: bool) -> int:
     """Puts claims on trial with a live display, keeps the verdicts in the folder, prints them; returns the exit code 0 or 1."""
+    if junit is not None:  # which says so if the trial does not come to its end, and cannot be written is found out now
+        unfinished = Case(str(folder_of(options)), "judge", "error", "unfinished", "the trial did not come to its end")
+        write_report(junit, as_junit("actbench judge", [unfinished], 0.0), [folder_of(options)], "--junit")
     display = RunDisplay(make_console(stderr=True), quiet=quiet)
     try:
         with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
@@ -46,7 +49,7 @@ def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Pa
     content = as_object(trial)
     write_verdicts(trial.folder, {**content, "timings": trial.timings})
     if junit is not None:
-        write_report(junit, as_junit(f"actbench judge {trial.folder}", _cases(trial), trial.seconds), [trial.folder])
+        write_report(junit, as_junit(f"actbench judge {trial.folder}", _cases(trial), trial.seconds), [trial.folder], "--junit")
     if as_json:
         print(json.dumps(content))
     elif not quiet:

@@ -13,12 +13,13 @@ from actbench.report import stats
 from actbench.results.columns import TABLES
 from actbench.results.frames import Results, load
 from actbench.results.measures import DEATH, LAYER_METRICS, chance_levels, never_silent
+from actbench.results.verdict_file import VERDICTS
 from actbench.science.metrics import LAYER_COLUMNS
 from actbench.study.spec import SETTINGS
 from actbench.verdicts.theory import NETWORKS, ON_ONE_EXAMPLE, with_births, with_predictions
 
 THEORY = "theory is of networks at initialisation; a figure deviates where sampling does not explain the difference"
-RESULT_FILES = ("meta.json", *(f"{table}.csv" for table in TABLES))
+RESULT_FILES = ("meta.json", VERDICTS, *(f"{table}.csv" for table in TABLES))
 
 
 @dataclass
@@ -103,13 +104,15 @@ def _last_layers(results: Results) -> pd.DataFrame:
     return runs.merge(layers[[*key, "layer", *LAYER_COLUMNS]], on=key)
 
 
-def write_report(out: Path, text: str, paths: Sequence[Path]) -> None:
+def write_report(out: Path, text: str, paths: Sequence[Path], option: str = "--out") -> None:
     """Writes a report on ``paths``; UserError if it cannot be written, or is a file of a result folder, by whatever name."""
     try:
         for file in (folder / name for folder in (*paths, out.parent) for name in RESULT_FILES):
             same = file.samefile(out) if file.exists() and out.exists() else file.resolve() == out.resolve()
             if same and (file.parent / "meta.json").exists():
-                raise UserError(f"--out: '{out}' is a file of result folder '{file.parent}'; name another, to keep the results")
+                raise UserError(
+                    f"{option}: '{out}' is a file of result folder '{file.parent}'; name another, to keep the results"
+                )
         out.write_text(text, encoding="utf-8")
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--out: cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"{option}: cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error

@@ -83,7 +83,8 @@ def finished_parts(parts: Path) -> Iterator[Path]:
     """The parts that are whole; what was cut off while it was written is removed."""
     for path in sorted(parts.iterdir()) if parts.is_dir() else ():
         if path.name.startswith(HIDDEN):
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a pipe must not be opened, as rmtree does
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         else:
             yield path
 

@@ -38,7 +38,7 @@ def compose(path: Path, overrides: list[str], config_dir: Path | None) -> dict[s
         before = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
-            _check_file(path)
+            check_file(path)
             with hydra.initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
                 config = hydra.compose(path.stem, overrides=[*overrides, *search])
             content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -54,15 +54,15 @@ def compose(path: Path, overrides: list[str], config_dir: Path | None) -> dict[s
     return {str(key): value for key, value in content.items()}
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, what: str = "study") -> None:
     """UserError for a file that would grow beyond all bounds when it is read, and for a key that Hydra would keep for itself."""
     if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"study '{path.name}' is larger than {MOST_BYTES:,} bytes; a range is written range(0, 1000)")
+        raise UserError(f"{what} '{path.name}' is larger than {MOST_BYTES:,} bytes; a range is written range(0, 1000)")
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     if _elements(root, {}) > MOST_ELEMENTS:
-        raise UserError(f"study '{path.name}' has more than {MOST_ELEMENTS:,} elements, counting what aliases (*name) repeat")
+        raise UserError(f"{what} '{path.name}' has more than {MOST_ELEMENTS:,} elements, counting what aliases (*name) repeat")
     if isinstance(root, yaml.MappingNode) and any(key.value == "hydra" for key, _ in root.value):
-        raise UserError(f"study '{path.name}': 'hydra' is not a setting; actbench reads no configuration of Hydra itself")
+        raise UserError(f"{what} '{path.name}': 'hydra' is not a setting; actbench reads no configuration of Hydra itself")
 
 
 def _elements(node: Any, known: dict[int, float]) -> float:

@@ -79,8 +79,8 @@ def load_study(name: str = "default", overrides: Sequence[str] = (), config_dir:
     for number, sub in enumerate(_sub_sweeps(sub_sweeps), 1):
         merged = {**content, **swept, **{key: value for key, value in sub.items() if key not in from_command_line}}
         place = f"{path.name}, sub-sweep {number}" if sub_sweeps else path.name
-        grids.append({key: _values(key, value, named, place, key in from_command_line) for key, value in merged.items()})
-    specs, notes = _expand(grids)
+        grids.append({key: setting_values(key, value, named, place, key in from_command_line) for key, value in merged.items()})
+    specs, notes = expand(grids)
     axes = [key for key in AXES if len({getattr(spec, key) for spec in specs} - {None}) > 1]
     return Study(path.stem, grids, specs, axes, notes, report_by)
 
@@ -162,7 +162,7 @@ def _target_name(entry: Any) -> str:
     return f"{entry['_target_']}({', '.join(arguments)})" if arguments else entry["_target_"]
 
 
-def _values(key: str, value: Any, named: dict[str, str], place: str, parsed: bool) -> list[Any]:
+def setting_values(key: str, value: Any, named: dict[str, str], place: str, parsed: bool) -> list[Any]:
     """The values of one setting, checked, each once; if they are ``parsed`` already, text is no sweep."""
     if isinstance(value, str) and not parsed and _SWEEP_CALL.match(value):
         value = parse_overrides([f"{key}={value}"], Path(place), None)[1].get(key, value)
@@ -185,7 +185,7 @@ def _values(key: str, value: Any, named: dict[str, str], place: str, parsed: boo
     return checked
 
 
-def _expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
+def expand(grids: list[dict[str, list[Any]]]) -> tuple[list[RunSpec], list[str]]:
     """The distinct networks of all grids, and a note for every setting that none of them has."""
     size = sum(math.prod(map(len, grid.values())) for grid in grids)
     if size > MAX_NETWORKS:

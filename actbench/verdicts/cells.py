@@ -10,7 +10,7 @@ from typing import Any
 
 from actbench.base.errors import UserError, shown, unknown
 from actbench.study.content import Contents
-from actbench.study.load import _values as setting_values
+from actbench.study.load import setting_values
 from actbench.study.spec import AXES, TYPES
 from actbench.verdicts.claim import Arm, Cell
 

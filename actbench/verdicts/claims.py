@@ -19,9 +19,8 @@ from actbench.base.paths import user_path
 from actbench.results.columns import COLUMNS, EPOCHS_TO, LOSSES, RUN_METRICS
 from actbench.science.activations import ACTIVATIONS
 from actbench.science.metrics import METRICS
-from actbench.study.compose import _check_file as check_file
-from actbench.study.load import _expand as expand
-from actbench.study.load import shipped_configs
+from actbench.study.compose import check_file
+from actbench.study.load import expand, shipped_configs
 from actbench.study.overrides import first_line
 from actbench.study.spec import SETTINGS, RunSpec
 from actbench.verdicts.cells import fixed_settings, make_cells, sweeps
@@ -89,7 +88,7 @@ def _content(path: Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        check_file(path)
+        check_file(path, "file")
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, AttributeError, RuntimeError) as error:
         raise UserError(f"it cannot be read: {first_line(error)}") from error

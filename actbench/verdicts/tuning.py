@@ -57,6 +57,8 @@ def tune(
             return Missing(missing)
         scores = [score(some) for some in networks]
         best = min(range(len(points)), key=lambda place: (scores[place][0], np.nan_to_num(scores[place][1], nan=np.inf), place))
+        if scores[best][0] == len(seeds):  # all fail wherever they are tried: no value is better than another
+            return Choice(points[best], (), widened, networks[best])
         edges = {name: side for name in grids if (side := _edge(grids[name], points[best][name]))}
         wider = {name: value for name, side in edges.items() if (value := _beyond(name, grids[name], side)) is not None}
         if not wider or widened == widenings:
