@@ -67,7 +67,7 @@ INSIDE = {
     ],
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
     "cli": [
-        ["data_view", "junit", "plot", "run_view"],
+        ["data_view", "group", "junit", "plot", "run_view"],
         ["catalog", "check_view", "judge_view"],
         ["completion"],
         ["commands"],
