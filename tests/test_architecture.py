@@ -36,9 +36,10 @@ INSIDE = {
     "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
     "verdicts": [
         ["claim", "curves", "expression", "failures", "intervals", "power", "sign_flip"],
-        ["answer", "cells", "evidence", "mean_field", "quick", "selection"],
-        ["claims", "estimates", "theory", "tuning"],
-        ["check", "verdict"],
+        ["answer", "cells", "mean_field", "quick", "selection"],
+        ["claims", "estimates", "theory"],
+        ["evidence"],
+        ["check", "tuning", "verdict"],
         ["gate", "looks"],
         ["judge"],
     ],
@@ -67,7 +68,7 @@ INSIDE = {
     ],
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
     "cli": [
-        ["data_view", "group", "junit", "plot", "run_view"],
+        ["data_view", "group", "judge_json", "junit", "plot", "run_view"],
         ["catalog", "check_view", "judge_view"],
         ["completion"],
         ["commands"],

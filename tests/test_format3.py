@@ -234,6 +234,16 @@ def test_fresh_leaves_no_lock_behind(trained, tmp_path):
     assert (tmp_path / "r.old-2").is_dir()
 
 
+@pytest.mark.parametrize("out", [".", "..", "../../r", "/"])
+def test_fresh_leaves_the_working_folder_where_it_is(out, trained, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(trained, tmp_path / "r"))
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder if out == "." else folder / "inner")
+    with pytest.raises(UserError, match=r"the working folder lies in|not a result folder"):
+        run(SMALL, Path(out), fresh=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"] and tables(folder) == tables(trained)
+
+
 @pytest.mark.parametrize("foreign", ["notes.txt", ".hidden"])
 def test_fresh_leaves_a_foreign_folder_alone(foreign, tmp_path):
     (tmp_path / "r").mkdir()

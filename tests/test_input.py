@@ -171,6 +171,13 @@ def test_what_is_no_options(given):
     assert checked_options(default) is default and checked_options(None).device == "auto"
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:٣", "cuda:" + 5000 * "9", "", "CPU"], ids=range(8))
+def test_devices_that_cannot_be(name, tmp_path):
+    with pytest.raises(UserError, match=r"device '.*' is not known") as caught:
+        run_study("single", TINY, Options(out=tmp_path / "r", device=name, processes=False))
+    assert len(str(caught.value)) < LONGEST + 100 and not (tmp_path / "r").exists()
+
+
 def test_folders_in_options_may_be_texts(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     options = Options(out=str(tmp_path / "r"), data_dir="~/data", config_dir=str(tmp_path))

@@ -77,6 +77,14 @@ def test_what_is_no_number_is_refused_by_every_command(text, table, name, folder
     refused(folder, "damaged at line 2")
 
 
+@pytest.mark.parametrize("text", ["1.5e+20", "-2e-07", "3.4e+38", "0"])
+def test_numbers_of_any_size_are_read_beside_texts_that_look_like_them(text, folder):
+    set_field(folder, "runs", "train_loss", text)
+    set_field(folder, "runs", "error", "1e+999 is no number here")
+    assert load(folder).runs["train_loss"][0] == float(text) and len(finished_in(folder)) == 4
+    assert run(WORDS, folder).trained == 0
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from actbench.base.errors import UserError
-from actbench.cli.judge_view import as_object, lines
+from actbench.cli.judge_json import as_object
+from actbench.cli.judge_view import lines
 from actbench.results.columns import COLUMNS
 from actbench.results.frames import Results
 from actbench.results.verdict_file import read_verdicts, write_verdicts

@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def find_device(name: str) -> str:
     if name == "auto":
         return "cuda:0" if count else "cpu"
     kind, _, number = name.partition(":")
-    if kind != "cuda" or (":" in name and not number.isdecimal()):
+    if kind != "cuda" or (":" in name and not re.fullmatch("[0-9]{1,9}", number)):
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:N"))
     if int(number or 0) >= count:
         raise UserError(f"device '{name}' is not here: torch sees {count} CUDA devices; use --device cpu")

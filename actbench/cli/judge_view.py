@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -15,16 +14,17 @@ import typer
 from rich.text import Text
 
 from actbench.base.streams import held_back
+from actbench.cli.judge_json import as_object
 from actbench.cli.junit import Case, as_junit
 from actbench.cli.run_view import RunDisplay, duration, make_console
 from actbench.report.render import WIDE, Columns, table_lines
 from actbench.report.tables import write_report
-from actbench.report.verdict_words import figure_of, interval_of, sentence, strongest, unit_of
+from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
 from actbench.results.reading import finished_in
 from actbench.results.verdict_file import write_verdicts
 from actbench.run.judging import Trial, folder_of, judge_claims, networks_ahead, read_claims
 from actbench.run.options import Options
-from actbench.verdicts.judge import ALPHA, CellResult, Result
+from actbench.verdicts.judge import ALPHA, Result
 from actbench.verdicts.looks import seeds_needed
 
 STYLES = {"supported": "green", "holds": "green", "refuted": "red", "fails": "red", "mixed": "yellow", "undecided": "dim"}
@@ -73,6 +73,8 @@ def lines(trial: Trial, width: int = WIDE) -> list[Text]:
     for one in trial.results:
         outcome = one.outcome or "undecided"
         found.append(Text(f"{one.claim.id}: ", "bold") + Text(sentence(one)) + Text(f" {outcome}.", STYLES[outcome]))
+        if told := theory_line(one):
+            found.append(Text(f"  {told}", "dim"))
     found += [Text(), *(Text(line) for line in how_reached(trial))]
     return found
 
@@ -114,22 +116,6 @@ def _some(names: list[str]) -> str:
     return " · ".join(names) if len(names) <= 3 else f"{len(names)} conditions"
 
 
-def decisive(one: Result) -> CellResult | None:
-    """The cell that a claim's figures are taken from: of a claim that holds the weakest, of one that does not the worst."""
-    counted = [cell for cell in one.cells if cell.judged]
-    if not counted:
-        return None
-    if one.claim.kind == "equivalence":
-        return max(counted, key=lambda cell: _size(abs(cell.verdict.effect)))
-    strongest = one.claim.need == "any" and one.outcome == "supported"
-    key = [_size(cell.verdict.advantage[0]) for cell in counted]
-    return counted[key.index(max(key) if strongest else min(key))]
-
-
-def _size(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
-
-
 def how_reached(trial: Trial) -> list[str]:
     """How sure the verdicts are, in a few lines."""
     if trial.quick:
@@ -168,80 +154,6 @@ def how_reached(trial: Trial) -> list[str]:
         f"{duration(trial.seconds)}"
     )
     return found
-
-
-def as_object(trial: Trial) -> dict[str, Any]:
-    """The trial as one JSON object; what is not there, or not finite, is null."""
-    return {
-        "folder": str(trial.folder), "claims": [_claim(one) for one in trial.results], "alpha": ALPHA, "family": trial.family,
-        "quick": trial.quick, "seconds": round(trial.seconds, 2), "trained": trial.trained, "errors": list(trial.errors),
-    }  # fmt: skip
-
-
-def _claim(one: Result) -> dict[str, Any]:
-    claim, cell = one.claim, decisive(one)
-    found: dict[str, Any] = {
-        "id": claim.id, "claim": claim.claim, "source": claim.source, "kind": claim.kind, "fact": claim.fact, "hash": claim.hash,
-        "verdict": one.outcome or "undecided", "sentence": sentence(one), "metric": claim.metric, "better": claim.better,
-        "margin": _or_null(claim.margin), "unit": unit_of(claim), **_figures(cell),
-        "conditions": [_condition(one, part) for part in one.cells],
-    }  # fmt: skip
-    if claim.kind == "fact":
-        found["conditions"] = [
-            {"expression": text, "outcome": judged.outcome, "value": _or_null(judged.value), "low": _or_null(judged.low),
-             "high": _or_null(judged.high), "seeds": judged.n}
-            for text, judged in one.facts
-        ]  # fmt: skip
-        found["beside"] = {text: _or_null(value) for text, value in one.shown.items()}
-    if (best := strongest(one)) is not None:
-        found["strongest"] = {"condition": best.name, "mean": _or_null(best.treatment.mean)}
-    if one.seconds:
-        found |= {
-            "effect": one.seconds["ratio"],
-            "low": one.seconds["low"],
-            "high": one.seconds["high"],
-            "timing": dict(one.seconds),
-        }
-    if claim.also:
-        low, high = cell.verdict.advantage[1:] if cell else (math.nan, math.nan)
-        found["also"] = [{"value": value, "in_interval": bool(low <= value <= high)} for value in claim.also]
-    if not math.isnan(one.target):
-        found["target"] = one.target
-    if one.missing:
-        found["missing"] = len(one.missing)
-    return found
-
-
-def _figures(cell: CellResult | None) -> dict[str, Any]:
-    if cell is None:
-        return {"effect": None, "low": None, "high": None, "seeds": None, "failed": None}
-    effect, low, high = cell.verdict.advantage
-    failed = cell.verdict.failed
-    return {
-        "effect": _or_null(effect), "low": _or_null(low), "high": _or_null(high), "seeds": cell.look.seeds,
-        "failed": {"treatment": failed.treatment, "control": failed.control, "of": failed.of},
-    }  # fmt: skip
-
-
-def _condition(one: Result, cell: CellResult) -> dict[str, Any]:
-    verdict = cell.verdict
-    return {
-        "name": cell.name, "settings": dict(cell.settings), "judged": cell.judged, "verdict": verdict.outcome, **_figures(cell),
-        "margin": _or_null(one.claim.margin), "unit": unit_of(one.claim), "strict": cell.strict, "decided_by": verdict.decided_by,
-        "pairs": verdict.pairs, "level": verdict.level, "p_supported": _or_null(verdict.p_supported),
-        "p_refuted": _or_null(verdict.p_refuted), "sign_supported": _or_null(verdict.sign_supported),
-        "sign_refuted": _or_null(verdict.sign_refuted), "would_take": verdict.would_take, "note": verdict.note,
-        "arms": [
-            {"side": name, "name": side.name, "mean": _or_null(side.mean), "tuned": dict(side.tuned.values),
-             "at_edge": list(side.tuned.at_edge), "widened": side.tuned.widened,
-             "beside": {key: _or_null(value) for key, value in side.beside.items()}}
-            for name, side in (("treatment", cell.treatment), ("control", cell.control))
-        ],
-    }  # fmt: skip
-
-
-def _or_null(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _cases(trial: Trial) -> list[Case]:

@@ -7,10 +7,12 @@ import math
 from actbench.report.render import number
 from actbench.results.columns import EPOCHS_TO
 from actbench.results.measures import is_fraction
+from actbench.verdicts.cells import label
 from actbench.verdicts.claim import OF_LAYERS, TO_TRAIN_LOSS, Claim
 from actbench.verdicts.judge import CellResult, Result, Side
 
 MOST_CELLS = 4  # that a sentence tells of
+UNSAID = ("dtype", "probe_size", "output_init")  # settings that go with others, and need no words
 
 
 def unit_of(claim: Claim) -> str:
@@ -91,6 +93,31 @@ def strongest(one: Result) -> CellResult | None:
     accuracy = "test_accuracy"
     cheap = [cell for cell in one.cells if cell.control.beside[accuracy] - cell.treatment.beside[accuracy] < one.claim.strongest]
     return max(cheap, key=lambda cell: cell.treatment.mean, default=None)
+
+
+def decisive(one: Result) -> CellResult | None:
+    """The cell that a claim's figures are taken from: of a claim that holds the weakest, of one that does not the worst."""
+    counted = [cell for cell in one.cells if cell.judged]
+    if not counted:
+        return None
+    if one.claim.kind == "equivalence":
+        return max(counted, key=lambda cell: _or_low(abs(cell.verdict.effect)))
+    strongest = one.claim.need == "any" and one.outcome == "supported"
+    key = [_or_low(cell.verdict.advantage[0]) for cell in counted]
+    return counted[key.index(max(key) if strongest else min(key))]
+
+
+def theory_line(one: Result) -> str:
+    """What theory predicts at initialisation, beside what was measured; empty where it predicts nothing."""
+    parts = []
+    for told in one.theory:
+        told_apart = {key: value for key, value in told.settings.items() if key not in UNSAID and value == value}
+        where = ", ".join(label(key, value) for key, value in told_apart.items())
+        figures = [number(value, told.metric) for value in (told.measured, told.predicted)]
+        flag = " (deviates)" if told.deviates else ""
+        parts.append(f"{where} {figures[0]}, theory {figures[1]}{flag}")
+    names = dict.fromkeys(told.metric for told in one.theory)
+    return f"at initialisation, {', '.join(names)}: {'; '.join(parts)}" if parts else ""
 
 
 def _or_low(value: float) -> float:

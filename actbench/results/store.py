@@ -191,6 +191,8 @@ class Store:
             raise UserError(f"'{self.folder}' is not a result folder, so --fresh leaves it alone; name another --out")
         if not any(self.folder.iterdir()):
             return
+        if Path.cwd().is_relative_to(self.folder.resolve()):  # which would go with it, and the new results into the old folder
+            raise UserError(f"--fresh: the working folder lies in '{self.folder}'; change to another, or name another --out")
         lock, folder = _lock(self.folder), self.folder.absolute()
         if os.name == "nt":  # which renames no folder of an open file
             _release(folder, lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -126,6 +127,13 @@ class RunSpec:
     def __post_init__(self) -> None:
         for name in SETTINGS:
             object.__setattr__(self, name, check_value(name, getattr(self, name)))
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same network with another seed: its other values, which have been checked, are not checked again."""
+        other = copy.copy(self)
+        other.__dict__.pop("run_id", None)
+        object.__setattr__(other, "seed", check_value("seed", seed))
+        return other
 
     @cached_property
     def run_id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from actbench.results.columns import EPOCHS_TO
@@ -50,7 +50,7 @@ class Arm:
         scaled = {key: _as_written(key, value * self.times.get(key, 1)) for key, value in tuned.items()}
         settings = {**self.settings, **scaled, **(self.tuning if tuning else {})}
         first = self.contents.fill_in(normalise({**settings, "seed": 0}))
-        return [replace(first, seed=seed) for seed in seeds]
+        return [first.with_seed(seed) for seed in seeds]
 
 
 def _as_written(key: str, value: Any) -> Any:

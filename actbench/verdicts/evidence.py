@@ -11,8 +11,9 @@ import pandas as pd
 from actbench.results.columns import EPOCHS_TO, FINISHED
 from actbench.results.frames import Results
 from actbench.results.measures import DEATH, chance_levels, chance_of
-from actbench.study.spec import RunSpec
+from actbench.study.spec import SETTINGS, RunSpec
 from actbench.verdicts.claim import OF_LAYERS, TO_TRAIN_LOSS
+from actbench.verdicts.theory import at_start, predictions
 
 
 class Evidence:
@@ -46,6 +47,21 @@ class Evidence:
         runs, history, layers = (table[table["run_id"].isin(names)] for table in tables)
         return runs, history, layers
 
+    def theory(self, specs: Sequence[RunSpec], metric: str) -> pd.DataFrame:
+        """What theory predicts of networks at initialisation beside what was measured: see ``theory.predictions``; a row for each
+        combination of the settings that differ, but for seeds and those of training."""
+        assert self._results is not None
+        small = Results(*self.rows(specs), self._results.meta)
+        differ = [name for name in SETTINGS if small.runs[name].nunique(dropna=False) > 1 and name not in ("seed", "run_id")]
+        by = [name for name in differ if not SETTINGS[name].metadata.get("training")]
+        classes = {
+            name: facts["classes"]
+            for meta in small.meta
+            for name, facts in meta.get("datasets", {}).items()
+            if "classes" in facts
+        }
+        return predictions(at_start(small), by or ["model"], metric, classes)
+
     def plain(self, specs: Sequence[RunSpec], metric: str) -> np.ndarray:
         """A column of runs.csv, NaN where it is empty."""
         return np.asarray(self._at(specs, metric), float)
@@ -66,7 +82,9 @@ class Evidence:
             target: the training loss of ``epochs_to_train_loss``.
         """
         if metric.startswith(OF_LAYERS):
-            return np.array([self._last_layers[spec.run_id, metric.removeprefix(OF_LAYERS)] for spec in specs])
+            last, places = self._last_layers
+            values = last[metric.removeprefix(OF_LAYERS)].to_numpy(float)
+            return np.array([values[places[spec.run_id]] for spec in specs])
         if metric == TO_TRAIN_LOSS:
             found = np.array([self._epochs_to(spec.run_id, target) for spec in specs])
         else:
@@ -116,10 +134,9 @@ class Evidence:
         return courses
 
     @cached_property
-    def _last_layers(self) -> Mapping[tuple[str, str], np.ndarray]:
-        """(run_id, metric) → its figures in each hidden layer at the last evaluation."""
+    def _last_layers(self) -> tuple[pd.DataFrame, Mapping[str, np.ndarray]]:
+        """The rows of layers.csv at each network's last evaluation, and where those of a run_id are, in the order of layers."""
         assert self._results is not None
         layers = self._results.layers
         last = layers[layers["step"] == layers.groupby("run_id")["step"].transform("max")].sort_values(["run_id", "layer"])
-        names = [name for name in last.columns if last[name].dtype.kind == "f"]
-        return {(str(run_id), name): part[name].to_numpy(float) for run_id, part in last.groupby("run_id") for name in names}
+        return last, {str(run_id): np.asarray(places) for run_id, places in last.groupby("run_id").indices.items()}

@@ -6,7 +6,7 @@ Each arm is tuned on seeds of its own; at the chosen rate, arms are compared on 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from actbench.verdicts.tuning import QUICK_SEEDS, SEEDS, Choice, Missing, tune, 
 
 Outcome = Literal["supported", "refuted", "mixed", "undecided", "holds", "fails"]
 ALPHA = 0.05
+PREDICTED = ("delta_norm_ratio", "sparsity")  # metrics that theory predicts at initialisation
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class CellResult:
 
 
 @dataclass(frozen=True)
+class Foretold:
+    """What theory predicts of networks at initialisation, beside what was measured."""
+
+    metric: str
+    settings: Mapping[str, Any]  # that tell these networks from the claim's others
+    measured: float
+    predicted: float
+    tolerance: float  # that sampling allows, of delta_norm_ratio in decades
+    deviates: bool
+
+
+@dataclass(frozen=True)
 class Result:
     """A claim, judged as far as the tables allow."""
 
@@ -59,6 +72,7 @@ class Result:
     facts: tuple[tuple[str, Judged], ...] = ()  # of a kind fact: expression, answer
     shown: Mapping[str, float] = field(default_factory=dict)  # of a kind fact: expressions that stand beside
     seconds: Mapping[str, float] = field(default_factory=dict)  # of a kind timing: what was measured
+    theory: tuple[Foretold, ...] = ()  # of metrics that the claim speaks of
     target: float = np.nan  # the training loss of `epochs_to_train_loss`
     missing: tuple[RunSpec, ...] = ()  # what has to be trained next; while there is something, the outcome may change
     stage: str = ""  # what they are for: tuning, or so many seeds
@@ -99,7 +113,7 @@ def judge(claim: Claim, bench: Bench) -> Result:
         return Result(claim, None, missing=tuple(missing), stage="tuning")
     pairs = [one for one in tuned if not isinstance(one, Missing)]
     stages = bench.looks(fact=claim.fact)
-    result = Result(claim, None)
+    result, networks = Result(claim, None), []
     for look in stages:
         sides = [
             tuple(
@@ -120,9 +134,23 @@ def judge(claim: Claim, bench: Bench) -> Result:
         counted = [cell for cell in cells if cell.judged]
         outcome = combine([cell.verdict.outcome for cell in counted], [cell.strict for cell in counted], claim.need)
         result = Result(claim, _as_fact(outcome) if claim.fact else outcome, tuple(cells), target=target)
+        networks = [spec for pair in sides for side in pair for spec in side]
         if outcome != "undecided":
             break
-    return result
+    return replace(result, theory=_theory(claim, networks, bench.evidence))
+
+
+def _theory(claim: Claim, networks: Sequence[RunSpec], evidence: Evidence) -> tuple[Foretold, ...]:
+    """What theory predicts of a claim's networks at initialisation, in the metrics that the claim speaks of."""
+    spoken = " ".join((claim.metric, *claim.beside, *claim.expect))
+    found = []
+    for metric in (name for name in PREDICTED if name in spoken):
+        for row in evidence.theory(networks, metric).to_dict("records"):
+            measured, predicted, tolerance = (float(row.pop(name)) for name in ("measured", "predicted", "tolerance"))
+            deviates, _ = bool(row.pop("deviates")), row.pop("seeds")
+            settings = {str(key): value for key, value in row.items()}
+            found.append(Foretold(metric, settings, measured, predicted, tolerance, deviates))
+    return tuple(found)
 
 
 def _as_fact(outcome: str) -> Outcome:
@@ -226,7 +254,7 @@ def _fact(claim: Claim, bench: Bench) -> Result:
         raise UserError(f"claim '{claim.id}': {error}") from error
     outcomes = {judged.outcome for _, judged in answers}
     outcome: Outcome = "fails" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "holds"
-    return Result(claim, outcome, facts=tuple(answers), shown=shown)
+    return Result(claim, outcome, facts=tuple(answers), shown=shown, theory=_theory(claim, claim.study, bench.evidence))
 
 
 def _timing(claim: Claim, bench: Bench) -> Result:

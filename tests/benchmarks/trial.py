@@ -1,0 +1,129 @@
+"""The trial of all shipped claims as evidence: `python -m tests.benchmarks.trial FOLDER` after `actbench judge --out FOLDER`.
+
+Judges the folder again, from its tables alone, and writes results/trial/: the tables, compressed, meta.json, verdicts.json, and
+verdicts.md with a sentence, the theory and the seconds of each claim.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from actbench.cli.judge_json import as_object
+from actbench.cli.judge_view import how_reached
+from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
+from actbench.results.frames import load
+from actbench.results.verdict_file import read_verdicts
+from actbench.run import judging
+from actbench.run.options import Options
+from actbench.study.spec import RunSpec
+from actbench.verdicts import evidence
+from actbench.verdicts.judge import Result
+from tests.benchmarks.tables import measured_on
+
+OUT = Path("results/trial")
+
+
+class Asked(evidence.Evidence):
+    """Tables that note which networks are asked for."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def has(self, spec: RunSpec) -> bool:
+        self.seen.add(spec.run_id)
+        return super().has(spec)
+
+
+def networks_of_claims(folder: Path) -> dict[str, set[str]]:
+    """Claim → the run_ids that its verdict rests on, those that tuned included."""
+    results, found = load(folder), {}
+    claims = judging.read_claims([], None)
+    family = sum(not claim.fact for claim in claims)
+    timings = read_verdicts(folder)["timings"]
+    for claim in claims:
+        Asked.seen = set()
+        judging.judge(claim, judging.Bench(family, False, Asked(results), timings))
+        found[claim.id] = Asked.seen
+    return found
+
+
+def seconds_of_claims(folder: Path) -> dict[str, tuple[int, float, float]]:
+    """Claim → networks, core-seconds of them all, and its part of them if each network is shared by the claims that use it."""
+    networks = networks_of_claims(folder)
+    runs = load(folder).runs
+    seconds = dict(zip(runs["run_id"], runs["seconds"], strict=True))
+    users = collections.Counter(run_id for asked in networks.values() for run_id in asked)
+    return {
+        name: (len(asked), sum(seconds[one] for one in asked), sum(seconds[one] / users[one] for one in asked))
+        for name, asked in networks.items()
+    }
+
+
+def row(one: Result) -> list[str]:
+    where = "; ".join(
+        f"{cell.name or 'everywhere'}: {cell.verdict.outcome}" for cell in one.cells if cell.judged and len(one.cells) > 1
+    )
+    needed = "" if one.claim.kind == "fact" else figure_of(one.claim, one.claim.margin)
+    sign = {"equivalence": "within ±", "fact": ""}.get(one.claim.kind, "above ")
+    cell = decisive(one)
+    facts = f"{sum(judged.outcome == 'pass' for _, judged in one.facts)} of {len(one.facts)} hold" if one.facts else ""
+    return [
+        f"`{one.claim.id}`", one.claim.claim, f"**{one.outcome}**", interval_of(one, cell) or facts, f"{sign}{needed.lstrip('+')}",
+        str(cell.look.seeds) if cell else "", where,
+    ]  # fmt: skip
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(text.replace('|', '∣') for text in line)} |" for line in lines) + "\n"
+
+
+def main(folder: Path) -> None:
+    began = time.perf_counter()
+    trial = judging.judge_claims([], Options(out=folder))
+    judged_in = time.perf_counter() - began
+    assert not trial.trained, "judge the folder first"
+    seconds = seconds_of_claims(folder)
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name in ("runs", "history", "layers"):
+        with (folder / f"{name}.csv").open("rb") as source, gzip.GzipFile(OUT / f"{name}.csv.gz", "wb", 9, mtime=0) as target:
+            shutil.copyfileobj(source, target)
+    for name in ("meta.json", "verdicts.json"):
+        shutil.copy(folder / name, OUT / name)
+    meta = json.loads((folder / "meta.json").read_text())
+    content = as_object(trial)
+    head = ["id", "claim", "verdict", "advantage", "needed", "seeds", "conditions"]
+    claims = [one for one in trial.results if not one.claim.fact]
+    facts = [one for one in trial.results if one.claim.fact]
+    runs = load(folder).runs
+    parts = ["# The textbook on trial\n"]
+    parts.append("\n".join(f"- {line}" for line in how_reached(trial)[:-1]) + "\n")
+    parts.append(
+        "## Verdicts\n\nThe advantage is that of the condition that decides: of a claim that holds the weakest, else the worst.\n"
+    )
+    parts += [table(head, [row(one) for one in claims]), "## Facts\n", table(head, [row(one) for one in facts])]
+    parts.append("## In words\n")
+    for one in trial.results:
+        told = theory_line(one)
+        parts.append(f"- **{one.claim.id}** {sentence(one)} {one.outcome}." + (f" {told[0].upper()}{told[1:]}." if told else ""))
+    parts.append("\n## What it took\n")
+    costs = [[f"`{name}`", str(n), f"{alone:.0f}", f"{shared:.0f}"] for name, (n, alone, shared) in seconds.items()]
+    parts.append(table(["claim", "networks", "core-seconds", "its part, networks that claims share being divided"], costs))
+    total = sum(shared for _, _, shared in seconds.values())
+    parts.append(
+        f"{len(runs):,} networks, {total:,.0f} core-seconds of training, in {len(meta['sessions'])} rounds from {meta['sessions'][0]['started']} "
+        f"to {meta['sessions'][-1]['finished']}; judged again from finished tables in {judged_in:.1f} s.\n"
+    )
+    parts.append(f"{measured_on()}; `actbench judge`, then `python -m tests.benchmarks.trial FOLDER`.\n")
+    (OUT / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
+    print(f"{len(content['claims'])} claims; {OUT}/verdicts.md")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
