@@ -82,7 +82,8 @@ def _remarks(one: Result) -> list[str]:
     if one.outcome == "undecided":
         wanted = [cell.verdict.would_take for cell in counted if cell.verdict.outcome == "undecided"]
         known = [seeds for seeds in wanted if seeds is not None]
-        found += [f"about {max(known):,} seeds would decide"] * bool(known and len(known) == len(wanted))
+        if known and len(known) == len(wanted):
+            found.append(f"about {max(known):,} seeds would decide")
     return found
 
 
@@ -125,13 +126,13 @@ def _or_low(value: float) -> float:
 
 
 def _of_cell(claim: Claim, cell: CellResult) -> str:
-    where = f"{_place(cell.name)} " if cell.name else ""
+    pair = f"{cell.treatment.name} against {cell.control.name}"
+    name = cell.name.removesuffix(pair).removesuffix(", ")
+    where = f"{_place(name)} " if name else ""
     failed = cell.verdict.failed
-    ours, theirs = (
-        _of_side(claim, side, count) for side, count in ((cell.treatment, failed.treatment), (cell.control, failed.control))
-    )
-    of = f" of {failed.of}" if failed.treatment or failed.control else ""
-    return f"{where}{cell.treatment.name} {_verb(claim)} {ours}{of}, {cell.control.name} {theirs}"
+    ours = _of_side(claim, cell.treatment, failed.treatment, failed.of)
+    theirs = _of_side(claim, cell.control, failed.control, failed.of)
+    return f"{where}{cell.treatment.name} {_verb(claim)} {ours}, {cell.control.name} {theirs}"
 
 
 def _place(name: str) -> str:
@@ -148,13 +149,13 @@ def _verb(claim: Claim) -> str:
     return f"had {metric.replace('_', ' ')}"
 
 
-def _of_side(claim: Claim, side: Side, failed: int) -> str:
+def _of_side(claim: Claim, side: Side, failed: int, of: int) -> str:
     if math.isnan(side.mean):
-        return "nothing (all failed)"
+        return f"nothing, since all {of} failed"
     text = number(side.mean, claim.metric) + (" %" if is_fraction(claim.metric) else "")
     if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS):
         text = f"{side.mean:.3g} epochs"
-    return f"{text} and failed {failed}" if failed else text
+    return f"{text} and failed {failed} of {of}" if failed else text
 
 
 def _of_timing(one: Result) -> str:
