@@ -223,3 +223,30 @@ def test_choices_are_named():
         choices = SETTINGS[name].metadata.get("choices", ())
         if len(choices) < 8:
             assert all(choice in "".join(describe(name)) for choice in choices), name
+
+
+MANY = ("bias", "momentum", "alpha", "beta", "dropout", "weight_l1", "weight_decay", "grad_clip")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("# @package _global_\n" + BOMB + "lr: *h\n", "100,000 elements"),
+        ("# @package activations\n" + BOMB, "100,000 elements"),
+        ("# @package hydra.run\ndir: x\n", "'hydra' is not a setting"),
+        ("# @package _global_\nhydra: {run: {dir: x}}\n", "'hydra' is not"),
+    ],
+)
+def test_files_of_a_config_group_are_held_to_the_same(text, named, tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "half.yaml").write_text(text)
+    for words, defaults in (([], "defaults: [part: half]\n"), (["+part=half"], "lr: 0.1\n")):
+        with pytest.raises(UserError, match=named):
+            load_study(study(tmp_path, defaults), words)
+
+
+def test_interpolations_that_multiply(tmp_path):
+    lines = [f"{name}: [{','.join(9 * ['\"${' + before + '}\"'])}]" for before, name in zip(("lr", *MANY[:-1]), MANY, strict=True)]
+    with pytest.raises(UserError, match="72 interpolations, which may multiply"):
+        load_study(study(tmp_path, "\n".join(["lr: [1,1,1,1,1,1,1,1,1]", *lines])))
+    assert load_study(study(tmp_path, "lr: 0.1\nbias: ${lr}\n")).specs[0].bias == 0.1

@@ -245,3 +245,15 @@ def test_failed_networks_have_rows_and_are_no_results(tmp_path):
     with Store(tmp_path / "r") as store:
         assert store.status == {spec.run_id: "failed"} and store.finished == set()
         assert store.errors([spec.run_id]) == ['it said "no", twice']
+
+
+def test_a_networks_row_has_the_figures_of_its_last_evaluation(finished):
+    results = load(finished[0])
+    last = results.history.sort_values("step").groupby("run_id").last()
+    for name in ("train_loss", "test_loss", "test_accuracy", "sparsity"):
+        assert list(results.runs.set_index("run_id")[name]) == list(last.loc[results.runs["run_id"], name])
+
+
+def test_a_folder_without_meta_json_is_no_result_folder(tmp_path):
+    with pytest.raises(UserError, match=r"has no meta\.json"):
+        load(tmp_path)

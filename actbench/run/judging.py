@@ -13,7 +13,7 @@ from actbench.base.paths import user_path
 from actbench.results.frames import Results, load
 from actbench.results.verdict_file import VERDICTS, read_verdicts
 from actbench.run.launching import torch_ahead
-from actbench.run.options import Options, Round
+from actbench.run.options import Options, Round, checked_options
 from actbench.study.load import Study
 from actbench.study.spec import RunSpec
 from actbench.verdicts.claim import Claim
@@ -53,7 +53,7 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
     Raises:
         UserError: a mistake in a claim, a file or a device; nothing has been trained then.
     """
-    options, began = options or Options(), time.perf_counter()
+    options, began = checked_options(options), time.perf_counter()
     claims, folder = read_claims(names, options.config_dir, quick=quick), folder_of(options)
     trial = _as_it_stands(claims, folder, quick, fresh=options.fresh)
     if _open(trial):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from actbench.launch.dispatch import dispatch
 from actbench.results.store import Store
 from actbench.run.launching import make_launcher, torch_ahead
-from actbench.run.options import Options, Outcome
+from actbench.run.options import Options, Outcome, checked_options
 from actbench.run.prepare import Prepared, prepare
 from actbench.run.session import Session
 
@@ -26,7 +26,7 @@ def run_study(study: str = "default", overrides: Sequence[str] = (), options: Op
     Raises:
         UserError: a mistake in the study, a value, a file or a device; nothing has been trained then.
     """
-    options = options or Options()
+    options = checked_options(options)
     with torch_ahead(options):
         return train_missing(prepare(study, overrides, options), options)
 

@@ -1,7 +1,7 @@
 """The trial of all shipped claims as evidence: `python -m tests.benchmarks.trial FOLDER` after `actbench judge --out FOLDER`.
 
 Judges the folder again, from its tables alone, and writes results/trial/: the tables, compressed, meta.json, verdicts.json, and
-verdicts.md with a sentence, the theory and the seconds of each claim.
+verdicts.md with a sentence, the theory and the seconds of each claim; the table in README, too.
 """
 
 from __future__ import annotations
@@ -121,6 +121,10 @@ def main(folder: Path) -> None:
         f"to {meta['sessions'][-1]['finished']}; judged again from finished tables in {judged_in:.1f} s.\n"
     )
     parts.append(f"{measured_on()}; `actbench judge`, then `python -m tests.benchmarks.trial FOLDER`.\n")
+    readme = Path("README.md")
+    before, start, rest = readme.read_text(encoding="utf-8").partition("<!-- verdicts: python -m tests.benchmarks.trial -->\n")
+    short = table(["verdict", "claim", "advantage", "needed"], [[row(one)[place] for place in (2, 1, 3, 4)] for one in claims])
+    readme.write_text(before + start + short + rest[rest.index("<!-- end of verdicts -->") :], encoding="utf-8")
     (OUT / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
     print(f"{len(content['claims'])} claims; {OUT}/verdicts.md")
 
