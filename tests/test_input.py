@@ -246,7 +246,8 @@ def test_files_of_a_config_group_are_held_to_the_same(text, named, tmp_path):
 
 
 def test_interpolations_that_multiply(tmp_path):
-    lines = [f"{name}: [{','.join(9 * ['\"${' + before + '}\"'])}]" for before, name in zip(("lr", *MANY[:-1]), MANY, strict=True)]
+    nine = {name: ",".join([f'"${{{name}}}"'] * 9) for name in ("lr", *MANY)}
+    lines = [f"{name}: [{nine[before]}]" for before, name in zip(("lr", *MANY[:-1]), MANY, strict=True)]
     with pytest.raises(UserError, match="72 interpolations, which may multiply"):
         load_study(study(tmp_path, "\n".join(["lr: [1,1,1,1,1,1,1,1,1]", *lines])))
     assert load_study(study(tmp_path, "lr: 0.1\nbias: ${lr}\n")).specs[0].bias == 0.1
