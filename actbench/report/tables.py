@@ -40,6 +40,9 @@ def report_on(
     by_folder = "folder" in (by or ()) or (baseline or "").startswith("folder=")
     results = load(*paths, by_folder=by_folder)
     runs, notes = _with_units(results), _coverage(results)
+    notes += [
+        f"'{p}' is the folder of a trial; actbench judge --out {p} says its verdicts" for p in paths if (p / VERDICTS).exists()
+    ]
     named = {tuple(meta["study"].get("report_by") or ()) for meta in results.meta}
     axes = [axis for axis in named.pop() if axis in SETTINGS] if len(named) == 1 and not by else []
     per_layer = [name for name in dict.fromkeys(metrics or ()) if name in LAYER_METRICS]
