@@ -47,7 +47,7 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
     Args:
         names: claims' names, or paths to YAML files; all shipped claims if there are none.
         options: where to, on what. The folder is results/trial by default.
-        quick: whether networks train for 3 epochs at most, 8 seeds judge once, at an unshared level, and another one tunes, in a
+        quick: whether networks train for 2 epochs at most, 8 seeds judge once, at an unshared level, and another one tunes, in a
             grid that is not widened.
 
     Raises:

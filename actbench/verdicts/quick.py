@@ -7,12 +7,12 @@ from dataclasses import replace
 from actbench.results.columns import EPOCHS_TO
 from actbench.verdicts.claim import TO_TRAIN_LOSS, Arm, Claim
 
-EPOCHS = 3  # at most
+EPOCHS = 2  # at most
 TUNING_SEEDS = 1
 
 
 def quickened(claim: Claim) -> Claim:
-    """A claim whose networks train for 3 epochs at most, those that tune too; facts, and claims about epochs, as they are."""
+    """A claim whose networks train for 2 epochs at most, those that tune too; facts, and claims about epochs, as they are."""
     if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS) or claim.kind in ("fact", "timing"):
         return claim
     cells = [replace(cell, treatment=_shorter(cell.treatment), control=_shorter(cell.control)) for cell in claim.cells]
