@@ -21,7 +21,7 @@ from tests.conftest import make_spec
 from tests.runs import FILES, command, tables
 
 FORMAT_2 = Path(__file__).parent / "format2"  # written by version 0.1.0, with its command in meta.json
-WORDS = ["width=3", "depth=2", "epochs=1", "batch_size=5000", "probe_size=50"]
+WORDS = ["width=3", "depth=2", "epochs=1", "batch_size=5000", "probe_size=50", "validation_fraction=0"]
 SMALL = [*WORDS, "activation=relu,tanh", "seed=0,1"]
 
 
@@ -101,8 +101,9 @@ def test_run_ids_are_those_of_version_0_1_0():
     known = {line.split(",")[0] for line in (FORMAT_2 / "runs.csv").read_text().splitlines()[1:]}
     words = [*SMALL, "init=he_normal"]
     assert {spec.run_id for spec in load_study("single", words).specs} < known
-    assert load_study("single").specs[0].run_id == make_spec().run_id == "28009740c7288430"
-    ids = sorted(spec.run_id for spec in load_study("vanishing_gradients").specs)
+    all_train = ["validation_fraction=0"]  # as all networks did before there was that setting
+    assert load_study("single", all_train).specs[0].run_id == make_spec(validation_fraction=0).run_id == "28009740c7288430"
+    ids = sorted(spec.run_id for spec in load_study("vanishing_gradients", all_train).specs)
     assert (len(ids), ids[0], ids[-1]) == (108, "023671bc61fd382f", "ffa324b8fb52e7a5")
 
 

@@ -101,7 +101,8 @@ def both(settings, recorder=None):
     settings = dict(settings)
     model = settings.get("model", "mlp")
     data = small_data(fixed=settings.pop("fixed", 0)) if model in ("mlp", "autoencoder") else small_images()
-    common = dict(dataset="small", depth=3, width=4, batch_size=6, epochs=5, dtype="float64", probe_size=20, eval_every=2)
+    common = dict(dataset="small", depth=3, width=4, batch_size=6, epochs=5, dtype="float64", probe_size=20, eval_every=2,
+                  validation_fraction=0)  # fmt: skip
     activations = ("prelu",) if settings.get("activation") else ("relu", "tanh", "gelu")
     if model == "lstm":
         activations = (None,)
