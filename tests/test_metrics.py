@@ -170,7 +170,10 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OTHERS)
+FEW = ("cnn", "resnet", "rnn", "lstm", "autoencoder", "batch", "maxout", "prelu", "lstm relu", "output", "schedule")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in OTHERS])
 def test_every_metric_of_every_model_equals_brute_force(name):
     """A unit is a channel over all positions, or a recurrent unit over all time steps; chunks are of unequal size."""
     model = name if name in MODELS else "mlp"

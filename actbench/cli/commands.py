@@ -191,15 +191,15 @@ def report(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     found = report_on(paths, _names(by), _names(metric), baseline)
-    for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
     terminal = out is None and sys.stdout.isatty()
     width = make_console(stderr=False).width if terminal else None
     text = render(found.ranking, found.grid, format, colour=terminal and "NO_COLOR" not in os.environ, width=width)
+    if out is not None:
+        write_report(out, text, paths)
+    for note in found.notes:  # after what may be wrong, so that an error stands alone
+        print(f"note: {note}", file=sys.stderr)
     if out is None:
         sys.stdout.write(text)
-    else:
-        write_report(out, text, paths)
 
 
 @app.command()
