@@ -120,8 +120,8 @@ def how_reached(trial: Trial) -> list[str]:
     """How sure the verdicts are, in a few lines."""
     if trial.quick:
         found = [
-            "Quick, a first impression: 2 epochs at most, 2,000 test images, 8 seeds judged once, at an unshared 5 % for each claim; "
-            "rates chosen on one other seed, in grids as they stand."
+            "Quick, a first impression: 2 epochs at most, 2,000 test images, 8 seeds judged once, at an unshared 5 % for each "
+            "claim; rates chosen on one other seed, in grids as they stand."
         ]
     elif trial.family > 1:
         found = [

@@ -12,8 +12,9 @@ TUNING_SEEDS = 1
 
 
 def quickened(claim: Claim) -> Claim:
-    """A claim whose networks train for 2 epochs at most, those that tune too, and are tested on mnist-12k's 2,000 images instead of
-    mnist-20k's 10,000; facts, and claims about epochs, as they are.
+    """A claim whose networks train for 2 epochs at most, those that tune too, and are tested on the 2,000 images of mnist-12k.
+
+    Facts, and claims about epochs, stay as they are.
     """
     if claim.metric in (*EPOCHS_TO, TO_TRAIN_LOSS) or claim.kind in ("fact", "timing"):
         return claim
