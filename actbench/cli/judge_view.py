@@ -148,7 +148,8 @@ def how_reached(trial: Trial) -> list[str]:
         }
     )
     if edges:
-        found.append(f"At an edge of the grid of rates, though it was widened: {', '.join(edges)}.")
+        widened = "" if trial.quick else ", though it was widened"
+        found.append(f"At an edge of the grid of rates{widened}: {', '.join(edges)}.")
     found.append(
         f"Tables and verdicts.json: {trial.folder}; {trial.trained:,} network{'s' * (trial.trained != 1)} trained now, "
         f"{duration(trial.seconds)}"

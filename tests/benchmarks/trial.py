@@ -91,11 +91,10 @@ def main(folder: Path) -> None:
     assert not trial.trained, "judge the folder first"
     seconds = seconds_of_claims(folder)
     OUT.mkdir(parents=True, exist_ok=True)
-    for name in ("runs", "history", "layers"):
-        with (folder / f"{name}.csv").open("rb") as source, gzip.GzipFile(OUT / f"{name}.csv.gz", "wb", 9, mtime=0) as target:
+    for name in ("runs.csv", "history.csv", "layers.csv", "meta.json"):  # all of them, so that the folder is no result folder yet
+        with (folder / name).open("rb") as source, gzip.GzipFile(OUT / f"{name}.gz", "wb", 9, mtime=0) as target:
             shutil.copyfileobj(source, target)
-    for name in ("meta.json", "verdicts.json"):
-        shutil.copy(folder / name, OUT / name)
+    shutil.copy(folder / "verdicts.json", OUT / "verdicts.json")
     meta = json.loads((folder / "meta.json").read_text())
     content = as_object(trial)
     head = ["id", "claim", "verdict", "advantage", "needed", "seeds", "conditions"]
