@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -115,9 +116,13 @@ def main(folder: Path) -> None:
     costs = [[f"`{name}`", str(n), f"{alone:.0f}", f"{shared:.0f}"] for name, (n, alone, shared) in seconds.items()]
     parts.append(table(["claim", "networks", "core-seconds", "its part, networks that claims share being divided"], costs))
     total = sum(shared for _, _, shared in seconds.values())
+    minutes = sum(
+        (datetime.fromisoformat(one["finished"]) - datetime.fromisoformat(one["started"])).total_seconds() / 60
+        for one in meta["sessions"]
+    )
     parts.append(
-        f"{len(runs):,} networks, {total:,.0f} core-seconds of training, in {len(meta['sessions'])} rounds from {meta['sessions'][0]['started']} "
-        f"to {meta['sessions'][-1]['finished']}; judged again from finished tables in {judged_in:.1f} s.\n"
+        f"{len(runs):,} networks, {total:,.0f} core-seconds of training, in {len(meta['sessions'])} rounds of {minutes:.1f} minutes "
+        f"together; judged again from finished tables in {judged_in:.1f} s.\n"
     )
     parts.append(f"{measured_on()}; `actbench judge`, then `python -m tests.benchmarks.trial FOLDER`.\n")
     readme = Path("README.md")
