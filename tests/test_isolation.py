@@ -52,6 +52,7 @@ def test_one_that_ends_its_process_in_training_costs_nobody_else_anything(tmp_pa
     assert failed[~by_death]["error"].str.contains("SystemExit|KeyboardInterrupt|Ended|GeneratorExit").all()
 
 
+@pytest.mark.slow
 def test_a_dry_run_is_not_ended_either(tmp_path):
     words = ["single", "activation='tests.actors.Ending(how=\"exit\")'", *SMALL, f"--out={tmp_path / 'r'}", "--dry-run"]
     ended = subprocess.run([sys.executable, "-m", "actbench", "run", *words], capture_output=True, text=True, timeout=100)

@@ -292,6 +292,7 @@ TWICE = (
     "the resource tracker, at once",
     "the first worker, later",
     "the server, while it loads",
+    "the resource tracker, later",
 )  # much as the others
 
 
@@ -360,7 +361,7 @@ def interrupt(process: subprocess.Popen) -> str:
     return err
 
 
-@pytest.mark.parametrize("when", ["forkserver", "workers", "trained"])
+@pytest.mark.parametrize("when", ["forkserver", pytest.param("workers", marks=pytest.mark.slow), "trained"])
 def test_ctrl_c_at_any_time_leaves_a_word_and_no_process(when, tmp_path):
     folder = tmp_path / "r"
     process = command(*LONG, "--out", str(folder))
@@ -442,6 +443,7 @@ def test_torch_that_cannot_be_imported_is_one_error(tmp_path):
     assert len(error) == 1 and "libgone" in error[0] and "pip install torch" in error[0] and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_what_the_server_could_not_load_ahead_a_worker_loads(tmp_path):
     (tmp_path / "mine.py").write_text("import torch\ndef bent(z):\n    return torch.relu(z) - 0.1 * z\n")
     script = "from actbench.launch import processes\nprocesses.PRELOADED = 'no.such'\n" + SCRIPT

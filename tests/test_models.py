@@ -154,6 +154,7 @@ def test_a_batch_normalised_resnet_learns_digits(tmp_path):
     assert learns(tmp_path, *words) > 0.85
 
 
+@pytest.mark.slow
 def test_an_lstm_learns_digits(tmp_path):
     words = ["model=lstm", "depth=1", "train_size=3000", "epochs=2", "optimizer=adam", "lr=0.01", "batch_size=50"]
     assert learns(tmp_path, *words) > 0.7
