@@ -15,15 +15,17 @@ import pytest
 from actbench.base.errors import UserError
 from actbench.cli.judge_json import as_object
 from actbench.cli.judge_view import lines
+from actbench.report.verdict_words import sentence
 from actbench.results.columns import COLUMNS
 from actbench.results.frames import Results
-from actbench.results.verdict_file import read_verdicts, write_verdicts
+from actbench.results.verdict_file import kept_timings, read_verdicts, write_verdicts
 from actbench.run.judging import Trial, judge_claims
 from actbench.run.options import Options
 from actbench.study.spec import SETTINGS, RunSpec
 from actbench.verdicts.claims import read_claim
 from actbench.verdicts.evidence import Evidence
 from actbench.verdicts.judge import Bench, Result, judge
+from actbench.verdicts.quick import quickened
 
 CLAIM = """
 claim: He starts better.
@@ -398,3 +400,47 @@ def test_verdicts_of_other_tables_are_refused(tmp_path):
     (tmp_path / "verdicts.json").unlink()
     with pytest.raises(UserError, match="has no verdicts"):
         read_verdicts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("width: 64", "width: 64, validation_fraction: 0", "holds out nothing"),
+        ("margin: 0.01", "margin: 0.01\nstrongest: 0.005", "name test_accuracy in beside"),
+        ("metric: test_accuracy\nmargin: 0.01\ntreatment: {init: he_normal}\ncontrol: {init: xavier_normal}",
+         "metric: layers.sparsity\nmargin: 0.01\ntreatment: {depth: 2}\ncontrol: {depth: 3}", "different depths"),
+    ],
+)  # fmt: skip
+def test_claims_that_could_not_be_judged_are_refused_before_anything_is_trained(claim, old, new, named):
+    text = CLAIM.replace(old, new)
+    with pytest.raises(UserError, match=named):
+        read_claim(claim(text.replace("depth: 2, ", "") if "layers" in new else text))
+
+
+def test_a_target_is_of_one_condition(claim):
+    text = CLAIM.replace("kind: difference", "kind: ratio").replace("depth: 2, ", "") + "conditions: {depth: [2, 8]}\n"
+    text = text.replace("metric: test_accuracy", "metric: epochs_to_train_loss\ntarget: {arm: control, epoch: 5}")
+    with pytest.raises(UserError, match="several conditions"):
+        read_claim(claim(text))
+
+
+def test_figures_that_a_claim_cannot_be_judged_by_are_its_own_trouble(claim):
+    """A ratio to no zeros at all: undecided, said in a sentence, and no end of the trial."""
+    text = CLAIM.replace("kind: difference", "kind: ratio").replace("metric: test_accuracy", "metric: sparsity")
+    found = Simulated(lambda spec: {"sparsity": 0.5 * (spec.init == "he_normal")}).judge(claim(text))
+    assert found.outcome == "undecided" and "above 0" in found.trouble and "cannot be judged" in sentence(found)
+
+
+def test_a_quick_trial_at_initialisation_stays_there(claim):
+    text = CLAIM.replace("epochs: 10", "epochs: 0").replace("metric: test_accuracy", "metric: sparsity")
+    (cell,) = quickened(read_claim(claim(text))).cells
+    assert cell.treatment.specs(cell.treatment.grid()[0], [0])[0].epochs == 0
+
+
+def test_timings_are_kept_and_damage_to_them_costs_a_measurement_only(tmp_path):
+    folder = tmp_path / "new" / "r"  # claims about time alone train nothing that would have made it
+    write_verdicts(folder, {"claims": [], "timings": {"a": {"ratio": 1.1}}})
+    assert kept_timings(folder) == {"a": {"ratio": 1.1}}
+    for text in ("", "{", "[]", '{"timings": 3}', '{"timings": {"a": {"ratio": "x"}}}'):
+        (folder / "verdicts.json").write_text(text)
+        assert kept_timings(folder) == {}

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.text import Text
 
 from actbench.base.streams import held_back
 from actbench.cli.judge_json import as_object
 from actbench.cli.junit import Case, as_junit
-from actbench.cli.run_view import RunDisplay, duration, make_console
+from actbench.cli.run_view import RunDisplay, duration, make_console, said_how_to_go_on
 from actbench.report.render import WIDE, Columns, table_lines
 from actbench.report.tables import write_report
 from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
@@ -36,16 +34,8 @@ def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Pa
         unfinished = Case(str(folder_of(options)), "judge", "error", "unfinished", "the trial did not come to its end")
         write_report(junit, as_junit("actbench judge", [unfinished], 0.0), [folder_of(options)], "--junit")
     display = RunDisplay(make_console(stderr=True), quiet=quiet)
-    try:
-        with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
-            trial = judge_claims(names, replace(options, on_event=display.update), quick=quick)
-    except KeyboardInterrupt:
-        kept = display.folder is not None and finished_in(display.folder)
-        raise typer.Abort(
-            f"What was finished is kept in {display.folder}; the same command goes on from there" if kept else ""
-        ) from None
-    finally:
-        display.stop()
+    with said_how_to_go_on(display):
+        trial = judge_claims(names, replace(options, on_event=display.update), quick=quick)
     content = as_object(trial)
     write_verdicts(trial.folder, {**content, "timings": trial.timings})
     if junit is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +32,12 @@ def make_console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=None if terminal else 200)
 
 
-def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:
-    """Runs a study with a live display, then prints its summary or JSON; says how to go on if interrupted."""
-    display = RunDisplay(make_console(stderr=True), quiet=quiet)
+@contextlib.contextmanager
+def said_how_to_go_on(display: RunDisplay) -> Iterator[None]:
+    """Within it networks train: what a user's own code prints is not data, and an interruption says what is kept."""
     try:
-        with redirect_stdout(sys.stderr):  # what a user's own code prints is not data
-            outcome = run_study(study, overrides, replace(options, on_event=display.update))
+        with redirect_stdout(sys.stderr):
+            yield
     except KeyboardInterrupt:
         kept = display.folder is not None and finished_in(display.folder)
         raise typer.Abort(
@@ -43,6 +45,13 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
         ) from None
     finally:
         display.stop()
+
+
+def run_with_display(study: str, overrides: list[str], options: Options, *, quiet: bool, as_json: bool) -> Outcome:
+    """Runs a study with a live display, then prints its summary or JSON; says how to go on if interrupted."""
+    display = RunDisplay(make_console(stderr=True), quiet=quiet)
+    with said_how_to_go_on(display):
+        outcome = run_study(study, overrides, replace(options, on_event=display.update))
     if as_json:
         fields = {
             "study": outcome.study.name, "folder": str(outcome.folder), "networks": len(outcome.study.specs),

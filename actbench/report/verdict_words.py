@@ -50,6 +50,8 @@ def interval_of(one: Result, cell: CellResult | None) -> str:
 def sentence(one: Result) -> str:
     """What was found, in one plain sentence that ends before the verdict."""
     claim = one.claim
+    if one.trouble:
+        return f"It cannot be judged, since {one.trouble}:"
     if one.outcome is None and claim.kind != "timing":
         return f"{len(one.missing):,} networks that it needs are missing:"
     if claim.kind == "fact":

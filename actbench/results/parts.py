@@ -119,3 +119,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, lines: Iterable[str]) -> None:
+    """Writes a file of a result folder, whole or not at all; OSError if it cannot be written."""
+    hidden = path.with_name(f".actbench-{path.name}.tmp")
+    try:
+        hidden.unlink(missing_ok=True)  # of a run that was killed; or a link or pipe, which must not be written through
+        write_synced(hidden, lines)
+        os.replace(hidden, path)
+    except OSError:
+        hidden.unlink(missing_ok=True)
+        raise

@@ -20,7 +20,7 @@ from typing import Any
 
 from actbench.base.errors import UserError
 from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
-from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, sync_folder, write_error, write_synced
+from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, replace_file, sync_folder, write_error
 from actbench.results.reading import PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
 from actbench.results.rows import rows_of_failed
 from actbench.study.spec import RunSpec
@@ -158,7 +158,7 @@ class Store:
                 both = {table: [known for known in {new[table]: 0, self._checksums.get(table): 0} if known] for table in TABLES}
                 self._write_meta(meta, both)
             for table in changed:
-                _replace(self.folder / f"{table}.csv", lines[table])
+                replace_file(self.folder / f"{table}.csv", lines[table])
             sync_folder(self.folder)
             self._checksums = new
             self._write_meta(meta, new)
@@ -170,7 +170,7 @@ class Store:
 
     def _write_meta(self, meta: Mapping[str, Any], checksums: Mapping[str, Any]) -> None:
         content = {"format_version": FORMAT_VERSION, **meta, "checksums": checksums}
-        _replace(self.folder / "meta.json", [json.dumps(content, indent=2) + "\n"])
+        replace_file(self.folder / "meta.json", [json.dumps(content, indent=2) + "\n"])
 
     def _set_foreign_aside(self, path: Path) -> None:
         """Moves what is not a part out of the way, since what lies among parts would be read."""
@@ -240,14 +240,3 @@ def _free_name(path: Path) -> Path:
 def _of_session(line: str, session: str) -> str:
     """A row with its session, the last column, if it has none yet."""
     return f"{line[:-1]}{session}\n" if line.endswith(",\n") else line
-
-
-def _replace(path: Path, lines: list[str]) -> None:
-    hidden = path.with_name(f".actbench-{path.name}.tmp")
-    try:
-        hidden.unlink(missing_ok=True)  # of a run that was killed; or a link or pipe, which must not be written through
-        write_synced(hidden, lines)
-        os.replace(hidden, path)
-    except OSError:
-        hidden.unlink(missing_ok=True)
-        raise

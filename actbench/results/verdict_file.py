@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError
 from actbench.results.columns import TABLES
+from actbench.results.parts import replace_file
 from actbench.results.reading import checksum_of
 
 VERDICTS = "verdicts.json"
@@ -19,17 +19,24 @@ FORMAT = 1
 def write_verdicts(folder: Path, content: Mapping[str, Any]) -> None:
     """Writes what was judged, whole or not at all, with the checksums of the tables that it was judged from."""
     whole = {"format_version": FORMAT, "checksums": _checksums(folder), **content}
-    hidden = folder / f".actbench-{VERDICTS}.tmp"
     try:
-        hidden.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(hidden, folder / VERDICTS)
+        folder.mkdir(parents=True, exist_ok=True)  # claims about time alone train nothing
+        replace_file(folder / VERDICTS, [json.dumps(whole, indent=2, ensure_ascii=False) + "\n"])
     except OSError as error:
-        hidden.unlink(missing_ok=True)
         raise UserError(f"cannot write to '{folder}': {error.strerror or error}") from error
 
 
-def read_verdicts(folder: Path, *, stale: bool = False) -> dict[str, Any]:
-    """What was judged in a folder; UserError if nothing was, or, unless ``stale`` will do, the tables have changed since."""
+def kept_timings(folder: Path) -> dict[str, dict[str, float]]:
+    """What claims about time were found to take, from whatever tables the rest was judged; empty if none is known."""
+    try:
+        timings = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["timings"]
+        return {str(key): {str(name): float(value) for name, value in one.items()} for key, one in timings.items()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def read_verdicts(folder: Path) -> dict[str, Any]:
+    """What was judged in a folder; UserError if nothing was, or the tables have changed since."""
     path = folder / VERDICTS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -39,7 +46,7 @@ def read_verdicts(folder: Path, *, stale: bool = False) -> dict[str, Any]:
         raise UserError(f"'{path}' cannot be read ({error}); actbench judge --out {folder} writes it anew") from error
     if not isinstance(content, dict) or content.get("format_version") != FORMAT or not _is_list_of_claims(content.get("claims")):
         raise UserError(f"'{path}' does not hold verdicts as this actbench writes them; actbench judge writes it anew")
-    if not stale and content.get("checksums") != _checksums(folder):
+    if content.get("checksums") != _checksums(folder):
         raise UserError(f"'{path}' was judged from other tables than those that lie beside it; run actbench judge again")
     return content
 

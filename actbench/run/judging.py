@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actbench.base.errors import UserError
-from actbench.base.machine import find_device, user_modules_importable
+from actbench.base.machine import user_modules_importable
 from actbench.base.paths import user_path
 from actbench.results.frames import Results, load
-from actbench.results.verdict_file import VERDICTS, read_verdicts
+from actbench.results.verdict_file import kept_timings
 from actbench.run.launching import torch_ahead
 from actbench.run.options import Options, Round, checked_options
 from actbench.study.load import Study
@@ -75,6 +75,8 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
                 new = _as_it_stands(claims, folder, quick)
                 trial = replace(new, trained=trial.trained + outcome.trained, errors=tuple(outcome.errors))
             trial = _timed(trial, claims, options)
+    troubles = [f"claim '{one.claim.id}': {one.trouble}" for one in trial.results if one.trouble]
+    trial = replace(trial, errors=(*trial.errors, *troubles))
     return replace(trial, seconds=time.perf_counter() - began)
 
 
@@ -118,7 +120,7 @@ def _as_it_stands(claims: Sequence[Claim], folder: Path, quick: bool, *, fresh: 
     """What the tables in a folder say of claims."""
     here = not fresh and (folder / "meta.json").exists()
     results: Results | None = load(folder) if here else None
-    timings = dict(read_verdicts(folder, stale=True).get("timings") or {}) if here and (folder / VERDICTS).exists() else {}
+    timings: dict[str, Mapping[str, float]] = {} if fresh else dict(kept_timings(folder))
     family = max(1, sum(not claim.fact for claim in claims))
     bench = Bench(family, quick, Evidence(results), timings)
     return Trial(folder, [judge(claim, bench) for claim in claims], family, quick, timings)
@@ -145,7 +147,6 @@ def _timed(trial: Trial, claims: Sequence[Claim], options: Options) -> Trial:
     from actbench.data.datasets import load_dataset
     from actbench.engine.step_timing import time_steps
 
-    find_device(options.device)
     for claim in waiting:
         options.on_event(Round("timing", sum(one.outcome is not None for one in trial.results), len(claims)))
         first, second = (tuple(arm.specs({}, range(TIMED))) for arm in (claim.cells[0].treatment, claim.cells[0].control))

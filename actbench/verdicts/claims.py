@@ -163,6 +163,15 @@ def _compared(content: dict[str, Any], kind: str) -> dict[str, Any]:
     if choose == "highest" and any(len(cell.treatment.tune) != 1 for cell in cells):
         raise UserError("choose: 'highest' is for one tuned setting; of several there is no highest")
     _check_metric_of_models(cells, metric)
+    if "strongest" in content and "test_accuracy" not in beside:
+        raise UserError("strongest: is about what accuracy costs; name test_accuracy in beside")
+    if "target" in content and len(cells) > 1:
+        raise UserError("target: is one training loss, and this claim has several conditions; make a claim of each")
+    if metric.startswith(OF_LAYERS):
+        for cell in cells:
+            depths = {arm.specs(arm.grid()[0], [0])[0].depth for arm in (cell.treatment, cell.control)}
+            if len(depths) > 1:
+                raise UserError(f"metric: {metric} is compared layer by layer, and the arms have different depths")
     return {
         "metric": metric,
         "margin": _margin(content, kind),
@@ -223,6 +232,8 @@ def _check_metric_of_models(cells: Sequence[Cell], metric: str) -> None:
             raise UserError(f"metric: an autoencoder classifies nothing, so it has no {metric}; use test_loss")
         if metric == "code_sparsity" and (spec.model != "autoencoder" or spec.depth % 2 == 0):
             raise UserError(f"metric: {metric} is of autoencoders with a layer in the middle, and {arm.name} has none")
+        if arm.tune and spec.validation_fraction == 0 and metric not in (*EPOCHS_TO, TO_TRAIN_LOSS):
+            raise UserError("validation_fraction: 0 holds out nothing by which to choose what is tuned; leave it out")
         known = ACTIVATIONS.get(spec.activation)
         if metric.endswith("saturated_fraction") and known is not None and known.asymptotes is None:
             raise UserError(f"metric: {metric} is of bounded activations, and {spec.activation} is not bounded")

@@ -35,10 +35,6 @@ class Evidence:
         """Whether a network has a result, be it that it diverged."""
         return self._at([spec], "status")[0] in FINISHED if spec.run_id in self._places else False
 
-    def error(self, spec: RunSpec) -> str:
-        """Why a network could not be trained; empty if it was not tried, or has a result."""
-        return str(self._at([spec], "error")[0]) if spec.run_id in self._places and not self.has(spec) else ""
-
     def rows(self, specs: Sequence[RunSpec]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """The rows of networks in runs.csv, history.csv and layers.csv."""
         assert self._results is not None

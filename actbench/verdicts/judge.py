@@ -75,6 +75,7 @@ class Result:
     theory: tuple[Foretold, ...] = ()  # of metrics that the claim speaks of
     target: float = np.nan  # the training loss of `epochs_to_train_loss`
     missing: tuple[RunSpec, ...] = ()  # what has to be trained next; while there is something, the outcome may change
+    trouble: str = ""  # why it cannot be judged
     stage: str = ""  # what they are for: tuning, or so many seeds
 
 
@@ -100,7 +101,17 @@ class Bench:
 
 
 def judge(claim: Claim, bench: Bench) -> Result:
-    """The verdict on a claim, or what has to be trained before there is one."""
+    """The verdict on a claim, or what has to be trained before there is one.
+
+    Figures that a claim cannot be judged by (a ratio of 0) are its own trouble: it stays undecided, and other claims go on.
+    """
+    try:
+        return _judge(claim, bench)
+    except UserError as error:
+        return Result(claim, "undecided", trouble=str(error))
+
+
+def _judge(claim: Claim, bench: Bench) -> Result:
     if claim.kind == "fact":
         return _fact(claim, bench)
     if claim.kind == "timing":
@@ -247,11 +258,8 @@ def _fact(claim: Claim, bench: Bench) -> Result:
     if missing := tuple(spec for spec in claim.study if not bench.evidence.has(spec)):
         return Result(claim, None, missing=missing, stage="facts")
     tables = bench.evidence.rows(claim.study)
-    try:
-        answers = [(text, evaluate(text, *tables, bench.evidence.chance)) for text in claim.expect]
-        shown = {text: evaluate(f"{text} >= 0", *tables, bench.evidence.chance).value for text in claim.beside}
-    except UserError as error:
-        raise UserError(f"claim '{claim.id}': {error}") from error
+    answers = [(text, evaluate(text, *tables, bench.evidence.chance)) for text in claim.expect]
+    shown = {text: evaluate(f"{text} >= 0", *tables, bench.evidence.chance).value for text in claim.beside}
     outcomes = {judged.outcome for _, judged in answers}
     outcome: Outcome = "fails" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "holds"
     return Result(claim, outcome, facts=tuple(answers), shown=shown, theory=_theory(claim, claim.study, bench.evidence))

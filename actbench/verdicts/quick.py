@@ -27,4 +27,4 @@ def _shorter(arm: Arm) -> Arm:
     tuning = {name: value for name, value in arm.tuning.items() if name not in ("epochs", "eval_every")}
     dataset = arm.settings.get("dataset")
     fewer = {"dataset": "mnist-12k"} if dataset == "mnist-20k" else {}  # of the same training images
-    return replace(arm, settings={**arm.settings, **fewer, "epochs": epochs, "eval_every": epochs}, tuning=tuning)
+    return replace(arm, settings={**arm.settings, **fewer, "epochs": epochs, "eval_every": max(epochs, 1)}, tuning=tuning)

@@ -20,7 +20,7 @@ from actbench.cli.judge_json import as_object
 from actbench.cli.judge_view import how_reached
 from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
 from actbench.results.frames import load
-from actbench.results.verdict_file import read_verdicts
+from actbench.results.verdict_file import kept_timings
 from actbench.run import judging
 from actbench.run.options import Options
 from actbench.study.spec import RunSpec
@@ -46,7 +46,7 @@ def networks_of_claims(folder: Path) -> dict[str, set[str]]:
     results, found = load(folder), {}
     claims = judging.read_claims([], None)
     family = sum(not claim.fact for claim in claims)
-    timings = read_verdicts(folder)["timings"]
+    timings = kept_timings(folder)
     for claim in claims:
         Asked.seen = set()
         judging.judge(claim, judging.Bench(family, False, Asked(results), timings))
