@@ -48,7 +48,7 @@ def _claim(one: Result) -> dict[str, Any]:
         low, high = cell.verdict.advantage[1:] if cell else (math.nan, math.nan)
         found["also"] = [{"value": value, "in_interval": bool(low <= value <= high)} for value in claim.also]
     if one.theory:
-        found["theory"] = [{**asdict(told), "settings": _plain(told.settings)} for told in one.theory]
+        found["theory"] = [{**asdict(foretold), "settings": _plain(foretold.settings)} for foretold in one.theory]
     if not math.isnan(one.target):
         found["target"] = one.target
     if one.missing:

@@ -63,8 +63,8 @@ def lines(trial: Trial, width: int = WIDE) -> list[Text]:
     for one in trial.results:
         outcome = one.outcome or "undecided"
         found.append(Text(f"{one.claim.id}: ", "bold") + Text(sentence(one)) + Text(f" {outcome}.", STYLES[outcome]))
-        if told := theory_line(one):
-            found.append(Text(f"  {told}", "dim"))
+        if foretold := theory_line(one):
+            found.append(Text(f"  {foretold}", "dim"))
     found += [Text(), *(Text(line) for line in how_reached(trial))]
     return found
 

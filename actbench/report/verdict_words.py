@@ -113,13 +113,13 @@ def decisive(one: Result) -> CellResult | None:
 def theory_line(one: Result) -> str:
     """What theory predicts at initialisation, beside what was measured; empty where it predicts nothing."""
     parts = []
-    for told in one.theory:
-        told_apart = {key: value for key, value in told.settings.items() if key not in UNSAID and value == value}
-        where = ", ".join(label(key, value) for key, value in told_apart.items())
-        figures = [number(value, told.metric) for value in (told.measured, told.predicted)]
-        flag = " (deviates)" if told.deviates else ""
+    for foretold in one.theory:
+        settings = {key: value for key, value in foretold.settings.items() if key not in UNSAID and value == value}
+        where = ", ".join(label(key, value) for key, value in settings.items())
+        figures = [number(value, foretold.metric) for value in (foretold.measured, foretold.predicted)]
+        flag = " (deviates)" if foretold.deviates else ""
         parts.append(f"{where} {figures[0]}, theory {figures[1]}{flag}")
-    names = dict.fromkeys(told.metric for told in one.theory)
+    names = dict.fromkeys(foretold.metric for foretold in one.theory)
     return f"at initialisation, {', '.join(names)}: {'; '.join(parts)}" if parts else ""
 
 

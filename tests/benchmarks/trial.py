@@ -110,8 +110,11 @@ def main(folder: Path) -> None:
     parts += [table(head, [row(one) for one in claims]), "## Facts\n", table(head, [row(one) for one in facts])]
     parts.append("## In words\n")
     for one in trial.results:
-        told = theory_line(one)
-        parts.append(f"- **{one.claim.id}** {sentence(one)} {one.outcome}." + (f" {told[0].upper()}{told[1:]}." if told else ""))
+        foretold = theory_line(one)
+        parts.append(
+            f"- **{one.claim.id}** {sentence(one)} {one.outcome}."
+            + (f" {foretold[0].upper()}{foretold[1:]}." if foretold else "")
+        )
     parts.append("\n## What it took\n")
     costs = [[f"`{name}`", str(n), f"{alone:.0f}", f"{shared:.0f}"] for name, (n, alone, shared) in seconds.items()]
     parts.append(table(["claim", "networks", "core-seconds", "its part, networks that claims share being divided"], costs))
