@@ -307,7 +307,7 @@ def test_a_folder_is_whole_whichever_write_was_the_last(call, trained, tmp_path,
         return watched
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_synced", or_killed(store.write_synced))
+        patch.setattr(parts, "write_synced", or_killed(parts.write_synced))
         for name in ("replace", "rename", "fsync"):
             patch.setattr(store.os, name, or_killed(getattr(store.os, name)))
         patch.setattr(store, "_release", lambda folder, lock: lock.release())
