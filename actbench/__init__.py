@@ -2,7 +2,9 @@
 
 >>> import actbench
 >>> outcome = actbench.run_study("single", ["activation=relu,gelu", "seed=range(0,5)"])
->>> actbench.load(outcome.folder).runs
+>>> results = actbench.load(outcome.folder)
+>>> results.runs  # a pandas frame
+>>> results.figure("accuracy_by_epoch")  # an Altair chart
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actbench.base.errors import UserError
-    from actbench.results.frames import Results, load
+    from actbench.figures.loaded import load
+    from actbench.results.frames import Results
     from actbench.run.loop import run_study
     from actbench.run.options import Options, Outcome
     from actbench.verdicts.verdict import verdict
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study", "verdict"]
 
 _HOMES = {
-    "load": "results.frames", "Results": "results.frames", "run_study": "run.loop", "Options": "run.options",
+    "load": "figures.loaded", "Results": "results.frames", "run_study": "run.loop", "Options": "run.options",
     "Outcome": "run.options", "UserError": "base.errors", "verdict": "verdicts.verdict",
 }  # fmt: skip
 

@@ -21,6 +21,8 @@ FLOORS = [
     ["plan", "results"],
     ["verdicts"],
     ["engine", "report"],
+    ["figures"],
+    ["page"],
     ["launch"],
     ["run"],
     ["cli"],
@@ -60,6 +62,18 @@ INSIDE = {
         ["convolutional", "perceptron", "recurrent"],
         ["__init__"],
     ],
+    "figures": [
+        ["figure", "remembered", "svg", "words"],
+        ["style"],
+        ["arrangement", "export", "functions", "measured", "trial"],
+        ["claims", "predicted", "ranked", "series"],
+        ["cells", "overlays", "scatter"],
+        ["arms", "curves", "life", "questions", "rates"],
+        ["heatmaps"],
+        ["catalog"],
+        ["loaded"],
+    ],
+    "page": [["table"], ["drawn", "facts", "networks"], ["claims"], ["answer", "html"], ["write"]],
     "launch": [
         ["events", "processes"],
         ["launcher", "pack_job"],
@@ -69,8 +83,10 @@ INSIDE = {
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
     "cli": [
         ["data_view", "group", "judge_json", "junit", "plot", "run_view"],
+        ["page_view"],
         ["catalog", "check_view", "judge_view"],
-        ["completion"],
+        ["completion", "figure_view"],
+        ["report_view", "show_view"],
         ["commands"],
         ["entry"],
     ],
@@ -118,7 +134,7 @@ def test_torch_lives_in_the_engine_and_above():
     """Its names are used below, in tables of functions, through `base.lazy`; losses are the engine's own."""
     for path in FILES:
         room = path.relative_to(PACKAGE).parts[0]
-        if room in ("base", "data", "study", "plan", "results", "report", "science") and path.stem != "losses":
+        if room in ("base", "data", "study", "plan", "results", "report", "science", "figures", "page") and path.stem != "losses":
             for node in ast.parse(path.read_text()).body:
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
                 assert not any(name.split(".")[0] == "torch" for name in names), path
@@ -163,7 +179,18 @@ def test_help_loads_nothing_heavy():
 
 
 OPTIONS = {
-    "run": ["--out", "--fresh", "--dry-run", "--device", "--workers", "--data-dir", "--config-dir", "--json", "--quiet"],
+    "run": [
+        "--out",
+        "--fresh",
+        "--dry-run",
+        "--device",
+        "--workers",
+        "--data-dir",
+        "--config-dir",
+        "--report",
+        "--json",
+        "--quiet",
+    ],
     "judge": [
         "--out",
         "--fresh",
@@ -174,13 +201,18 @@ OPTIONS = {
         "--data-dir",
         "--config-dir",
         "--junit",
+        "--report",
         "--json",
         "--quiet",
     ],
-    "report": ["--by", "--metric", "--baseline", "--format", "--out"],
+    "report": [
+        *("--by", "--metric", "--baseline"),
+        *("--figure", "--x", "--y", "--hue", "--facet", "--size"),
+        *("--format", "--out"),
+    ],
     "check": ["--against", "--junit", "--json"],
     "list": [],
-    "show": [],
+    "show": ["--format", "--out"],
     "data": ["--data-dir"],
 }
 
@@ -194,19 +226,3 @@ def test_options_of_every_command_are_pinned():
         found = [p.opts[0] for p in command.params if p.param_type_name == "option" and p.opts[0] != "--help"]
         assert sorted(found) == sorted(OPTIONS[name]), name
         assert command.help and all(getattr(p, "help", None) for p in command.params), f"{name} has an option without help"
-
-
-def test_readme_names_everything():
-    from actbench.data.datasets import DATASETS
-    from actbench.plan.architecture import MODELS
-    from actbench.results.columns import COLUMNS
-    from actbench.study.load import study_names
-    from actbench.study.spec import SETTINGS
-
-    text = (PACKAGE.parent / "README.md").read_text()
-    names = {*SETTINGS, *MODELS, *study_names(), *COLUMNS["runs"], *COLUMNS["layers"]} - {"single"}
-    assert not {name for name in names if f"`{name}`" not in text and name not in ("epoch", "step", "layer", *IN_SENTENCES)}
-    assert all(name in text for name in DATASETS)
-
-
-IN_SENTENCES = ("run_id", "train_loss", "train_accuracy", "test_loss", "test_accuracy")  # named in sentences

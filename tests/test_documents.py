@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from actbench.results.columns import COLUMNS
+from actbench.study.spec import SETTINGS
+from tests import reference
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
@@ -67,3 +71,23 @@ def test_ci_runs_the_command_of_the_readme():
     if not script.exists():
         pytest.skip("a source distribution has no .ci folder")
     assert command in script.read_text()
+
+
+@pytest.mark.parametrize("document", reference.DOCUMENTS)
+def test_tables_of_reference_are_those_of_the_program(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert text == reference.with_tables(text), "python -m tests.reference writes them anew"
+
+
+def test_every_table_of_reference_stands_in_a_document():
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in reference.DOCUMENTS)
+    assert [name for name in reference.TABLES if text.count(f"<!-- {name}: python -m tests.reference -->") != 1] == []
+
+
+def test_documents_name_every_column():
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in reference.DOCUMENTS)
+    assert [name for name in dict.fromkeys(sum(COLUMNS.values(), ())) if f"`{name}`" not in text and name not in SETTINGS] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 220

@@ -17,7 +17,7 @@ from actbench.cli.judge_json import as_object
 from actbench.cli.judge_view import lines
 from actbench.report.verdict_words import sentence
 from actbench.results.columns import COLUMNS
-from actbench.results.frames import Results
+from actbench.results.frames import Results, load
 from actbench.results.verdict_file import kept_timings, read_verdicts, write_verdicts
 from actbench.run.judging import Trial, judge_claims
 from actbench.run.options import Options
@@ -359,6 +359,11 @@ def test_a_trial_goes_from_yaml_to_verdicts(tried):
     } <= set(one)
     assert content["quick"] and content["family"] == 1 and json.loads(json.dumps(content, allow_nan=False)) == content
     assert one["conditions"][0]["arms"][0]["tuned"]["lr"] in (0.05, 0.1)
+    runs = load(folder).runs.set_index("run_id")
+    for arm in one["conditions"][0]["arms"]:
+        judging, tuning = runs.loc[arm["networks"]], runs.loc[arm["tuning"]]
+        assert list(judging["seed"]) == list(range(one["seeds"])) and set(judging["lr"]) == {arm["tuned"]["lr"]}
+        assert len(tuning) == 1 and set(tuning["seed"]) == {1000} and set(tuning["lr"]) == {arm["tuned"]["lr"]}
 
 
 def test_a_trial_that_is_run_again_trains_nothing_and_needs_no_torch(tried):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -98,7 +99,7 @@ def test_the_summary_ranks_at_the_best_setting_and_says_what_values_cost():
     cost = costs(runs, ranking(runs, ["activation"], choose_all=True), CHANCE).set_index(["axis", "value"])
     assert cost["cost"].to_dict() == pytest.approx({("bias", 0.0): 0.05, ("bias", -1.0): 0.3, ("lr", 0.1): 0.0, ("lr", 0.2): 0.1})
     assert cost.loc[("bias", -1.0), "worst"] == "relu" and cost.loc[("bias", -1.0), "most"] == pytest.approx(0.6)
-    text = "\n".join(line.plain for line in summary(runs, "r", chance=CHANCE))
+    text = "\n".join(line.plain for line in summary(runs, Path("r"), chance=CHANCE))
     assert "best bias" in text and "91.0" in text and "pooled" not in text and "relu 60.0" in text
 
 

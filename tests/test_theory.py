@@ -21,7 +21,16 @@ from actbench.study.spec import SETTINGS
 from actbench.verdicts import theory
 from actbench.verdicts.curves import CURVES, KINKS, curve_of
 from actbench.verdicts.mean_field import Chain, expected, nodes, zeros_of
-from actbench.verdicts.theory import NETWORKS, VARIANCES, at_start, compared, predicted, predictions, with_predictions
+from actbench.verdicts.theory import (
+    NETWORKS,
+    VARIANCES,
+    at_start,
+    compared,
+    delta_ratios,
+    predicted,
+    predictions,
+    with_predictions,
+)
 from tests.conftest import make_spec
 
 GAUSSIAN = dict(dataset="gaussian", epochs=0)
@@ -111,7 +120,7 @@ def test_a1_zeros_by_layer(bias, gain2, table):
 def test_a2_ratio_through_twenty_layers(activation, one, two):
     for gain2, wanted in ((1, one), (2, two)):
         found = expected(chain(activation, gain2, 20), 2000)
-        assert math.exp(found.log_ratio / 2) == pytest.approx(wanted, rel=0.02)
+        assert math.exp(found.log_ratios[0] / 2) == pytest.approx(wanted, rel=0.02)
     spec = make_spec(**GAUSSIAN, activation=activation, depth=20, width=512, init="lecun_normal", dtype="float64")
     told = predicted(spec, 784)["delta_norm_ratio"]
     assert told.value == pytest.approx(one, rel=0.02) and 4 * told.spread / math.sqrt(5) + told.slack < 0.3
@@ -135,8 +144,8 @@ def test_a3_networks_born_dead(width, table):
 # other settings, by brute force
 
 
-def drawn(spec, features: int, rng: np.random.Generator, examples: int) -> tuple[list[float], float]:
-    """(zeros by layer, δ ratio) of one network drawn with numpy; its output layer, loss and data are random."""
+def drawn(spec, features: int, rng: np.random.Generator, examples: int) -> tuple[list[float], list[float]]:
+    """(zeros, δ over the last layer's) by layer of one network drawn with numpy; its output layer, loss and data are random."""
     value, slope = curve_of(spec.activation, {name: getattr(spec, name) for name in SETTINGS})
     units = [int(size) for size in spec.hidden.split("-")] if spec.hidden else [spec.width] * spec.depth
     h, zeros, chain = rng.standard_normal((examples, features)), [], []
@@ -151,9 +160,11 @@ def drawn(spec, features: int, rng: np.random.Generator, examples: int) -> tuple
         zeros.append(float((h == 0).mean()))
     delta = rng.standard_normal(h.shape) * chain[-1][0]
     last = math.sqrt((delta**2).sum()) or math.nan  # of a dead network
+    ratios = [1.0]
     for (steep, _), (_, w_OI) in zip(chain[-2::-1], chain[:0:-1], strict=True):
         delta = delta @ w_OI * steep
-    return zeros, math.sqrt((delta**2).sum()) / last
+        ratios.insert(0, math.sqrt((delta**2).sum()) / last)
+    return zeros, ratios
 
 
 @pytest.mark.parametrize(
@@ -176,18 +187,31 @@ def test_predictions_are_what_draws_give(settings):
     spec, rng, count = make_spec(**GAUSSIAN, probe_size=40, **settings), np.random.default_rng(3), 60
     networks = [drawn(spec, 100, rng, 40) for _ in range(count)]
     zeros, ratios = np.array([zeros for zeros, _ in networks]), np.array([ratio for _, ratio in networks])
-    whole = predicted(spec, 100)
+    whole, by_layer = predicted(spec, 100), delta_ratios(spec, 100)
     assert "delta_norm_ratio" in whole or spec.width == 5
+    assert whole.get("delta_norm_ratio") == by_layer[0] and by_layer[-1].value == 1.0
     for layer in range(zeros.shape[1]):
         told = predicted(spec, 100, layer + 1)
         assert ("sparsity" in told) == ACTIVATIONS[spec.activation].silent and "delta_norm_ratio" not in told
         if one := told.get("sparsity"):
             assert abs(zeros[:, layer].mean() - one.value) <= 4 * one.spread / math.sqrt(count) + one.slack
             assert zeros[:, layer].std() <= 1.5 * one.spread + one.slack
-    if one := whole.get("delta_norm_ratio"):
-        assert abs(math.log10(ratios.mean() / one.value)) <= 4 * one.spread / math.sqrt(count) + one.slack
-        assert 0.2 * one.spread < np.log10(ratios).std() <= 1.5 * one.spread
-        assert 4 * one.spread / math.sqrt(count) + one.slack < 0.3, "a tolerance that tells something"
+    for place, one in enumerate(by_layer[:-1]):
+        if one is not None:
+            tolerance = 4 * one.spread / math.sqrt(count) + one.slack
+            alive = ratios[np.isfinite(ratios[:, place]), place]
+            assert abs(math.log10(alive.mean() / one.value)) <= tolerance
+            assert 0.15 * one.spread < np.log10(alive).std() <= 1.5 * one.spread
+            assert tolerance < 0.3 or spec.width == 5, "a tolerance that tells something"
+
+
+def test_delta_by_layer_where_the_first_leaves_float32():
+    """Sigmoid through 20 layers: no ratio of the first layer, but those of later ones, each the smaller the earlier."""
+    spec = make_spec(**GAUSSIAN, activation="sigmoid", init="xavier_normal", depth=20)
+    known = [one.value for one in delta_ratios(spec, 784) if one is not None]
+    assert "delta_norm_ratio" not in predicted(spec, 784) and 5 < len(known) < 20
+    assert known == sorted(known) and known[-1] == 1.0
+    assert delta_ratios(make_spec(**GAUSSIAN, norm="batch", depth=3), 784) == [None] * 3
 
 
 # where theory says nothing

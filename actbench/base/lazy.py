@@ -23,3 +23,4 @@ class LazyModule:
 numpy: Any = LazyModule("numpy")
 torch: Any = LazyModule("torch")
 functional: Any = LazyModule("torch.nn.functional")
+altair: Any = LazyModule("altair")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from actbench.base.errors import UserError, unknown
 from actbench.base.machine import import_torch, user_modules_importable
@@ -76,15 +76,21 @@ def _own_activation(name: str) -> list[str]:
 
 
 def _curves(forward: Callable) -> list[str]:
+    z = [place / 100 for place in range(-400, 401)]
+    curve, derivative = (braille_plot(z, y) for y in values_of(forward, z))
+    return ["", "  h(z)", *curve, "", "  h′(z)", *derivative]
+
+
+def values_of(forward: Callable, points: Sequence[float]) -> tuple[list[float], list[float]]:
+    """An activation's values and slopes at some z; UserError if it, a user's own code, cannot say them."""
     torch = import_torch()
-    z = torch.linspace(-4, 4, 801, requires_grad=True)
+    z = torch.tensor(points, requires_grad=True)
     try:
         h = forward(z)
         (slope,) = torch.autograd.grad(h.sum(), z)
     except (Exception, SystemExit, GeneratorExit) as error:  # from the user's own code
         raise UserError(f"the activation cannot be drawn ({type(error).__name__}: {error})") from error
-    curve, derivative = (braille_plot(z.tolist(), y.tolist()) for y in (h, slope))
-    return ["", "  h(z)", *curve, "", "  h′(z)", *derivative]
+    return h.tolist(), slope.tolist()
 
 
 def _init(name: str) -> list[str]:

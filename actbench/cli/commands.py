@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -12,13 +11,13 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from actbench.base.errors import UserError, one_line, shown, unknown
+from actbench.base.errors import UserError, one_line, shown
 from actbench.base.machine import user_modules_importable
-from actbench.base.streams import held_back
 from actbench.cli import completion
 from actbench.cli.group import Commands
 
 DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
+WithPage = Annotated[bool, Option("--report", help="Write the page, report.html, into the result folder, too.")]
 
 
 app = typer.Typer(
@@ -76,6 +75,7 @@ def run(
     workers: Annotated[int | None, Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")] = None,
     data_dir: DataDir = None,
     config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder of studies.")] = None,
+    with_page: WithPage = False,
     as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
@@ -106,6 +106,10 @@ def run(
         outcome = run_with_display(study or "default", overrides, options, quiet=quiet, as_json=as_json)
     for error in outcome.errors[:5]:
         print(f"failed: {one_line(error)}", file=sys.stderr)
+    if with_page:
+        from actbench.cli.page_view import write_page_in
+
+        write_page_in(outcome.folder, quiet=quiet)
     if failed := outcome.statuses["failed"]:
         print(f"{failed:,} network{'s' * (failed != 1)} failed; the column error of runs.csv says why", file=sys.stderr)
         raise typer.Exit(1)
@@ -131,6 +135,7 @@ def judge(
     data_dir: DataDir = None,
     config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder, whose claims/ holds claims.")] = None,
     junit: Annotated[Path | None, Option(metavar="FILE", help="Write the verdicts as JUnit XML, too.")] = None,
+    with_page: WithPage = False,
     as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress and no verdicts.")] = False,
 ) -> None:
@@ -150,7 +155,11 @@ def judge(
     if dry_run:
         judge_view.print_forecast(claims or [], options, quick=quick, as_json=as_json)
         return
-    raise typer.Exit(judge_view.judge_and_show(claims or [], options, quick=quick, junit=junit, as_json=as_json, quiet=quiet))
+    raise typer.Exit(
+        judge_view.judge_and_show(
+            claims or [], options, quick=quick, junit=junit, with_page=with_page, as_json=as_json, quiet=quiet
+        )
+    )
 
 
 @app.command()
@@ -175,31 +184,31 @@ def report(
     baseline: Annotated[
         str | None, Option(metavar="AXIS=VALUE", help="Compare with this value of an axis, paired by seed and settings.")
     ] = None,
-    format: Annotated[str, Option("--format", metavar="table|markdown|csv|json", help="Output format.")] = "table",
+    format: Annotated[
+        str | None, Option(metavar="table|markdown|csv|json|html|svg|png|pdf", help="Output. [default: table, or as --out ends]")
+    ] = None,
+    figure: Annotated[
+        str | None, Option(metavar="NAME", help="Of a picture: one of the page; lines, points, bars, heatmap.")
+    ] = None,
+    x: Annotated[str | None, Option(metavar="AXIS", help="Of your own figure: a setting, layer, epoch or step.")] = None,
+    y: Annotated[str | None, Option(metavar="NAME", help="Of your own figure: what was measured; of a heatmap, an axis.")] = None,
+    hue: Annotated[str | None, Option(metavar="AXIS", help="Of your own figure: colours; of a heatmap, the metric.")] = None,
+    facet: Annotated[str | None, Option(metavar="AXIS", help="Of your own figure: each value in a panel of its own.")] = None,
+    size: Annotated[str | None, Option(metavar="column|wide", help="Of your own figure: 85 or 175 mm. [default: column]")] = None,
     out: Annotated[Path | None, Option(metavar="FILE", help="Write there instead of to stdout.")] = None,
 ) -> None:
-    """Summarise one or more result folders.
+    """Summarise one or more result folders: as a table, a page or a picture.
 
     \b
     actbench report results/default --by activation,lr --baseline relu
     actbench report before after --by folder,activation --baseline folder=before
+    actbench report results/default --format html --out report.html
+    actbench report results/default --figure lines --x epoch --y dead_fraction --hue activation --out dead.pdf
     """
-    from actbench.cli.run_view import make_console
-    from actbench.report.render import FORMATS, render
-    from actbench.report.tables import report_on, write_report
+    from actbench.cli.report_view import report_and_show
 
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    found = report_on(paths, _names(by), _names(metric), baseline)
-    terminal = out is None and sys.stdout.isatty()
-    width = make_console(stderr=False).width if terminal else None
-    text = render(found.ranking, found.grid, format, colour=terminal and "NO_COLOR" not in os.environ, width=width)
-    if out is not None:
-        write_report(out, text, paths)
-    for note in found.notes:  # after what may be wrong, so that an error stands alone
-        print(f"note: {note}", file=sys.stderr)
-    if out is None:
-        sys.stdout.write(text)
+    question = {"x": x, "y": y, "hue": hue, "facet": facet, "size": size}
+    report_and_show(paths, {"by": by, "metric": metric, "baseline": baseline}, figure, question, format, out)
 
 
 @app.command()
@@ -219,10 +228,6 @@ def check(
     from actbench.cli.check_view import check_and_show
 
     raise typer.Exit(check_and_show(path, expressions or [], against, junit, as_json=as_json))
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
 
 
 @app.command("list")
@@ -248,21 +253,26 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[
-        str,
-        Argument(help="Anything that `list` lists, or the dotted name of your own activation.", autocompletion=completion.names),
+    names: Annotated[
+        list[str],
+        Argument(
+            metavar="NAME...",
+            help="Anything that `list` lists, or the dotted name of your own activation.",
+            autocompletion=completion.names,
+        ),
     ],
+    format: Annotated[str | None, Option(metavar="svg|png|pdf", help="Draw activations and slopes side by side.")] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="Write the picture there instead of to stdout.")] = None,
 ) -> None:
-    """Show one entry in full: formula, derivative, plot, source, settings.
+    """Show entries in full: formula, derivative, plot, source, settings.
 
     \b
     actbench show relu
+    actbench show relu gelu tanh --out functions.svg
     """
-    from actbench.cli.catalog import describe
+    from actbench.cli.show_view import show_names
 
-    with held_back():
-        lines = describe(name)
-    print("\n".join(lines).rstrip())
+    show_names(names, format, out)
 
 
 @app.command()

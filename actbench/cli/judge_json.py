@@ -78,7 +78,8 @@ def _condition(one: Result, cell: CellResult) -> dict[str, Any]:
         "arms": [
             {"side": name, "name": side.name, "mean": _or_null(side.mean), "tuned": dict(side.tuned.values),
              "at_edge": list(side.tuned.at_edge), "widened": side.tuned.widened,
-             "beside": {key: _or_null(value) for key, value in side.beside.items()}}
+             "beside": {key: _or_null(value) for key, value in side.beside.items()},
+             "networks": [spec.run_id for spec in side.networks], "tuning": [spec.run_id for spec in side.tuned.networks]}
             for name, side in (("treatment", cell.treatment), ("control", cell.control))
         ],
     }  # fmt: skip

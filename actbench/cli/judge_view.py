@@ -14,21 +14,24 @@ from rich.text import Text
 from actbench.base.streams import held_back
 from actbench.cli.judge_json import as_object
 from actbench.cli.junit import Case, as_junit
+from actbench.cli.page_view import write_page_in
 from actbench.cli.run_view import RunDisplay, duration, make_console, said_how_to_go_on
 from actbench.report.render import WIDE, Columns, table_lines
+from actbench.report.summary import page_command
 from actbench.report.tables import write_report
-from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
+from actbench.report.verdict_words import decisive, figure_of, interval_of, procedure, sentence, theory_line
 from actbench.results.reading import finished_in
 from actbench.results.verdict_file import write_verdicts
 from actbench.run.judging import Trial, folder_of, judge_claims, networks_ahead, read_claims
 from actbench.run.options import Options
-from actbench.verdicts.judge import ALPHA, Result
-from actbench.verdicts.looks import seeds_needed
+from actbench.verdicts.judge import Result
 
 STYLES = {"supported": "green", "holds": "green", "refuted": "red", "fails": "red", "mixed": "yellow", "undecided": "dim"}
 
 
-def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Path | None, as_json: bool, quiet: bool) -> int:
+def judge_and_show(
+    names: list[str], options: Options, *, quick: bool, junit: Path | None, with_page: bool, as_json: bool, quiet: bool
+) -> int:
     """Puts claims on trial with a live display, keeps the verdicts in the folder, prints them; returns the exit code 0 or 1."""
     if junit is not None:  # which says so if the trial does not come to its end, and cannot be written is found out now
         unfinished = Case(str(folder_of(options)), "judge", "error", "unfinished", "the trial did not come to its end")
@@ -48,6 +51,8 @@ def judge_and_show(names: list[str], options: Options, *, quick: bool, junit: Pa
             console.print(line, crop=False, soft_wrap=True)
     for error in trial.errors[:5]:
         print(f"failed: {error}", file=sys.stderr)
+    if with_page:
+        write_page_in(trial.folder, quiet=quiet)
     return 1 if trial.errors else 0
 
 
@@ -66,6 +71,8 @@ def lines(trial: Trial, width: int = WIDE) -> list[Text]:
         if foretold := theory_line(one):
             found.append(Text(f"  {foretold}", "dim"))
     found += [Text(), *(Text(line) for line in how_reached(trial))]
+    if (trial.folder / "meta.json").exists():  # not where only time was measured
+        found.append(Text(f"Page: {page_command(trial.folder)}"))
     return found
 
 
@@ -108,26 +115,7 @@ def _some(names: list[str]) -> str:
 
 def how_reached(trial: Trial) -> list[str]:
     """How sure the verdicts are, in a few lines."""
-    if trial.quick:
-        found = [
-            "Quick, a first impression: 2 epochs at most, 2,000 test images, 8 seeds judged once, at an unshared 5 % for each "
-            "claim; rates chosen on one other seed, in grids as they stand."
-        ]
-    elif trial.family > 1:
-        found = [
-            f"{trial.family} claims share {ALPHA:.0%} of false answers (Bonferroni; conditions of a claim share its part); "
-            "looked at with 12 seeds, and with 20 where these do not decide (fewer than "
-            f"{seeds_needed(trial.family)} could not decide at all); rates chosen on 5 other seeds, by validation data."
-        ]
-    else:
-        found = [
-            f"False answers: {ALPHA:.0%} at most; looked at with 12 seeds, and with 20 where these do not decide; "
-            "rates chosen on 5 other seeds, by validation data."
-        ]
-    found.append(
-        "Intervals are over seeds. They do not hold what these test images, this data set and the choice of rates add; claims "
-        "that share networks are not independent."
-    )
+    found = procedure(trial.family, quick=trial.quick)
     edges = sorted(
         {
             one.claim.id

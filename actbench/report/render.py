@@ -94,15 +94,15 @@ def _theory(cells: pd.DataFrame, metric: str) -> list[str]:
 def heading(ranking: Ranking) -> str:
     """What the figures of a ranking are: of which cells, at which settings, over what."""
     metric = ranking.metrics[0].replace("_", " ")
-    by = f"by {ranking.chosen_by.replace('_', ' ')}{_choosers(ranking.halves)}"
-    where = f", each at its best {_listed(ranking.chosen)} ({by})" if ranking.chosen else ""
-    pooled = f", pooled over {_listed(ranking.pooled)}" if ranking.pooled else ""
+    by = f"by {ranking.chosen_by.replace('_', ' ')}{choosers(ranking.halves)}"
+    where = f", each at its best {listed(ranking.chosen)} ({by})" if ranking.chosen else ""
+    pooled = f", pooled over {listed(ranking.pooled)}" if ranking.pooled else ""
     seeds = int(ranking.cells["seeds"].max())
     counts = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
-    return f"{metric[0].upper()}{metric[1:]} by {_listed(ranking.by)}{where}{pooled}; {counts}:"
+    return f"{metric[0].upper()}{metric[1:]} by {listed(ranking.by)}{where}{pooled}; {counts}:"
 
 
-def _choosers(halves: Sequence[bool]) -> str:
+def choosers(halves: Sequence[bool]) -> str:
     """Whose figures chose: those of one half of the seeds for the other, or of the seeds that are judged."""
     if not halves:
         return ""
@@ -130,7 +130,8 @@ def cost_columns(costs: pd.DataFrame, ranking: Ranking) -> Columns:
     return Columns(columns, 2)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in words: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

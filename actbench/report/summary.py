@@ -13,6 +13,8 @@ from actbench.report import stats
 from actbench.report.render import WIDE, as_text, cost_columns, cost_heading, heading, table_lines
 from actbench.report.tables import cannot_die
 
+PAGE = "report.html"  # in the result folder
+
 
 def headline(statuses: dict[str, int], trained: int, seconds: float, measuring_share: float) -> str:
     """``240 networks trained in 12.3 s (19.5 a second, 17 % of training time for measuring): 204 completed, …``."""
@@ -44,7 +46,7 @@ def summary(
     by = list(by) or _axes_that_matter(runs, axes)
     ranking = stats.ranking(runs, by, choose_all=True, chance=chance)
     costs = stats.costs(runs, ranking, chance)
-    death = _where_units_died(runs)
+    death = where_units_died(runs)
     lines = [Text(f"\n{heading(ranking)}"), *table_lines(as_text(ranking, brief=True), width, most=25)]
     lines += map(Text, ranking.remarks)
     if not costs.empty:
@@ -54,6 +56,7 @@ def summary(
     more = [axis for axis in (*axes, "lr") if axis not in by and runs[axis].nunique() > 1][:1]
     lines.append(Text(f"\nTables: {folder}/runs.csv, history.csv, layers.csv"))
     lines.append(Text(f"Next:   actbench report {shlex.quote(str(folder))} --by {','.join([*by, *more])}"))
+    lines.append(Text(f"Page:   {page_command(folder)}"))
     return lines
 
 
@@ -64,7 +67,14 @@ def _axes_that_matter(runs: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     return ["model", *by] if "model" in axes and by != ["model"] else by
 
 
-def _where_units_died(runs: pd.DataFrame) -> str:
+def page_command(folder: Path) -> str:
+    """The command that writes the page of a result folder, for a shell."""
+    quoted, page = shlex.quote(str(folder)), shlex.quote(str(folder / PAGE))
+    return f"actbench report {quoted} --out {page}"
+
+
+def where_units_died(runs: pd.DataFrame) -> str:
+    """How many units are dead in completed networks, born so or since, and where most are, in a sentence; empty without any."""
     alive = runs[(runs["status"] == "completed") & runs["dead_fraction"].notna()]
     if alive.empty:
         return ""

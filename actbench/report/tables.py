@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +33,34 @@ class Report:
     notes: list[str]
 
 
+def load_for(paths: Sequence[Path], by: list[str] | None, baseline: str | None) -> Results:
+    """The results that a report is on: those of each folder by themselves where it compares folders."""
+    return load(*paths, by_folder=_by_folder(by, baseline))
+
+
+def _by_folder(by: list[str] | None, baseline: str | None) -> bool:
+    return "folder" in (by or ()) or (baseline or "").startswith("folder=")
+
+
 def report_on(
-    paths: Sequence[Path], by: list[str] | None = None, metrics: list[str] | None = None, baseline: str | None = None
+    paths: Sequence[Path],
+    by: list[str] | None = None,
+    metrics: list[str] | None = None,
+    baseline: str | None = None,
+    *,
+    results: Results | None = None,
 ) -> Report:
     """The report on result folders; without ``by``, over the axes that their study names, if it does, at the best setting of
     the others. UserError for an unknown axis, metric or baseline, or a folder that cannot be read.
+
+    Args:
+        results: what ``load_for`` gave, if that was asked already.
     """
-    by_folder = "folder" in (by or ()) or (baseline or "").startswith("folder=")
-    results = load(*paths, by_folder=by_folder)
-    runs, notes = _with_units(results), _coverage(results)
-    notes += [
-        f"'{p}' is the folder of a trial; actbench judge --out {p} says its verdicts" for p in paths if (p / VERDICTS).exists()
-    ]
+    by_folder = _by_folder(by, baseline)
+    trials = [path for path in paths if (path / VERDICTS).exists()] if results is None else []  # a page shows verdicts itself
+    results = results or load_for(paths, by, baseline)
+    runs, notes = with_units(results), coverage(results)
+    notes += [f"'{path}' is the folder of a trial; actbench judge --out {path} says its verdicts" for path in trials]
     named = {tuple(meta["study"].get("report_by") or ()) for meta in results.meta}
     axes = [axis for axis in named.pop() if axis in SETTINGS] if len(named) == 1 and not by else []
     per_layer = [name for name in dict.fromkeys(metrics or ()) if name in LAYER_METRICS]
@@ -79,7 +97,7 @@ def cannot_die(runs: pd.DataFrame) -> list[str]:
     return [f"{', '.join(alive)} cannot have dead units; --metric dormant_fraction compares every activation"]
 
 
-def _coverage(results: Results) -> list[str]:
+def coverage(results: Results) -> list[str]:
     """What a report does not cover: networks of an unfinished study, or that failed."""
     notes = []
     failed, study = int((results.runs["status"] == "failed").sum()), results.meta[0]["study"]
@@ -92,7 +110,7 @@ def _coverage(results: Results) -> list[str]:
     return notes
 
 
-def _with_units(results: Results) -> pd.DataFrame:
+def with_units(results: Results) -> pd.DataFrame:
     """runs.csv with the number of hidden units."""
     key = [name for name in ("run_id", "folder") if name in results.layers]
     units = results.layers.drop_duplicates([*key, "layer"]).groupby(key)["units"].sum().reset_index()
@@ -107,8 +125,17 @@ def _last_layers(results: Results) -> pd.DataFrame:
     return runs.merge(layers[[*key, "layer", *LAYER_COLUMNS]], on=key)
 
 
-def write_report(out: Path, text: str, paths: Sequence[Path], option: str = "--out") -> None:
+def write_report(out: Path, content: str | bytes, paths: Sequence[Path], option: str = "--out") -> None:
     """Writes a report on ``paths``; UserError if it cannot be written, or is a file of a result folder, by whatever name."""
+    check_place(out, paths, option)
+    try:
+        out.write_bytes(content.encode() if isinstance(content, str) else content)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _cannot_write(out, option, error) from error
+
+
+def check_place(out: Path, paths: Sequence[Path], option: str = "--out") -> None:
+    """UserError, as ``write_report`` has it, before a report is worked out for nothing."""
     try:
         for file in (folder / name for folder in (*paths, out.parent) for name in RESULT_FILES):
             same = file.samefile(out) if file.exists() and out.exists() else file.resolve() == out.resolve()
@@ -116,6 +143,13 @@ def write_report(out: Path, text: str, paths: Sequence[Path], option: str = "--o
                 raise UserError(
                     f"{option}: '{out}' is a file of result folder '{file.parent}'; name another, to keep the results"
                 )
-        out.write_text(text, encoding="utf-8")
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not out.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{option}: cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error
+        raise _cannot_write(out, option, error) from error
+
+
+def _cannot_write(out: Path, option: str, error: Exception) -> UserError:
+    return UserError(f"{option}: cannot write '{out}': {getattr(error, 'strerror', None) or error}")

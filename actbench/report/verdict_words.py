@@ -9,7 +9,8 @@ from actbench.results.columns import EPOCHS_TO
 from actbench.results.measures import is_fraction
 from actbench.verdicts.cells import label
 from actbench.verdicts.claim import OF_LAYERS, TO_TRAIN_LOSS, Claim
-from actbench.verdicts.judge import CellResult, Result, Side
+from actbench.verdicts.judge import ALPHA, CellResult, Result, Side
+from actbench.verdicts.looks import seeds_needed
 
 MOST_CELLS = 4  # that a sentence tells of
 UNSAID = ("dtype", "probe_size", "output_init")  # settings that go with others, and need no words
@@ -121,6 +122,31 @@ def theory_line(one: Result) -> str:
         parts.append(f"{where} {figures[0]}, theory {figures[1]}{flag}")
     names = dict.fromkeys(foretold.metric for foretold in one.theory)
     return f"at initialisation, {', '.join(names)}: {'; '.join(parts)}" if parts else ""
+
+
+def procedure(family: int, *, quick: bool) -> list[str]:
+    """How verdicts are reached, and what their intervals hold, for a trial of so many claims that share their errors."""
+    if quick:
+        how = (
+            "Quick, a first impression: 2 epochs at most, 2,000 test images, 8 seeds judged once, at an unshared 5 % for each "
+            "claim; rates chosen on one other seed, in grids as they stand."
+        )
+    elif family > 1:
+        how = (
+            f"{family} claims share {ALPHA:.0%} of false answers (Bonferroni; conditions of a claim share its part); "
+            "looked at with 12 seeds, and with 20 where these do not decide (fewer than "
+            f"{seeds_needed(family)} could not decide at all); rates chosen on 5 other seeds, by validation data."
+        )
+    else:
+        how = (
+            f"False answers: {ALPHA:.0%} at most; looked at with 12 seeds, and with 20 where these do not decide; "
+            "rates chosen on 5 other seeds, by validation data."
+        )
+    return [
+        how,
+        "Intervals are over seeds. They do not hold what these test images, this data set and the choice of rates add; claims "
+        "that share networks are not independent.",
+    ]
 
 
 def _or_low(value: float) -> float:

@@ -34,6 +34,7 @@ class Side:
     tuned: Choice
     mean: float  # of the metric where it did not fail
     beside: Mapping[str, float] = field(default_factory=dict)  # further metrics, means where they are known
+    networks: tuple[RunSpec, ...] = field(default=(), repr=False)  # of the judging seeds
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _cells(
         sides = []
         for arm, choice, some, values in zip((cell.treatment, cell.control), tuned, networks, (ours, theirs), strict=True):
             beside = {metric: _mean(bench.evidence.figures(some, metric, learning=False)) for metric in claim.beside}
-            sides.append(Side(arm.name, choice, _mean(values[: look.seeds]), beside))
+            sides.append(Side(arm.name, choice, _mean(values[: look.seeds]), beside, tuple(some[: look.seeds])))
         results.append(CellResult(name, cell.settings, cell.judged, verdict, look, strict.outcome, *sides))
     return results
 

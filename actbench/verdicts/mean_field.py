@@ -60,9 +60,9 @@ class Expected:
     within: np.ndarray  # variance among a layer's units of their fraction, over so many examples as were asked for
     zeros_by_variance: np.ndarray  # derivative by ln s²
     zeros_by_input: np.ndarray
-    log_ratio: float  # ln of ‖δ‖² in layer 1 over that in the last hidden layer; NaN if slopes are 0
-    log_ratio_variance: float
-    log_ratio_by_input: float
+    log_ratios: np.ndarray  # ln of ‖δ‖² over that in the last hidden layer; NaN if slopes are 0
+    log_ratio_variances: np.ndarray
+    log_ratios_by_input: np.ndarray
 
 
 def expected(chain: Chain, examples: int) -> Expected | None:
@@ -89,8 +89,12 @@ def expected(chain: Chain, examples: int) -> Expected | None:
         scatter[place] = carried[place - 1] ** 2 * scatter[place - 1] + shocks[place - 1]
         by_input[place] = by_input[place - 1] * carried[place - 1]
     within = _within_unit(layers, np.array(variances), zeros, square, examples)
-    ratio = _ratio(chain, slopes, by_variance[:, 1], carried, (shocks, fourth_slope, mixed / square))
-    return Expected(np.array(variances), scatter, zeros, within, by_variance[:, 2], by_variance[:, 2] * by_input, *ratio)
+    more = (shocks, fourth_slope, mixed / square)
+    ratios = np.array([_ratio(chain, first, slopes, by_variance[:, 1], carried, more) for first in range(len(units))])
+    logs, own, sensitive = ratios.T
+    zeros_by = by_variance[:, 2]
+    ratio = (logs, own + sensitive**2 * scatter, sensitive * by_input)
+    return Expected(np.array(variances), scatter, zeros, within, zeros_by, zeros_by * by_input, *ratio)
 
 
 def _within_unit(layers: list[_Layer], variances: np.ndarray, zeros: np.ndarray, square: np.ndarray, examples: int) -> np.ndarray:
@@ -107,25 +111,28 @@ def _within_unit(layers: list[_Layer], variances: np.ndarray, zeros: np.ndarray,
 
 
 def _ratio(
-    chain: Chain, slopes: np.ndarray, slopes_by: np.ndarray, carried: np.ndarray, more: tuple[np.ndarray, ...]
+    chain: Chain, first: int, slopes: np.ndarray, slopes_by: np.ndarray, carried: np.ndarray, more: tuple[np.ndarray, ...]
 ) -> tuple[float, float, float]:
-    """ln ‖δ‖² of layer 1 over that of the last, its variance among networks, and its derivative by ln of the input's mean square.
+    """ln ‖δ‖² of a layer (``first``, from 0) over that of the last, its variance among networks whose s² is the same there, and
+    its derivative by ln of that s².
 
     Summed over units, ‖δ‖² of a layer is σw² of the next times E[φ′²] times that of the next, whatever their sizes (Schoenholz
     2017). It scatters by its own sum over units, and by what the layers before have made of s².
     """
-    before = slice(0, len(slopes) - 1)
-    if not (slopes[before] > 0).all():
+    between = slice(first, len(slopes) - 1)
+    if not (slopes[between] > 0).all():
         return np.nan, np.nan, np.nan
-    shocks, fourth_slope, mixed = (one[before] for one in more)
-    units, slopes = np.array(chain.units)[before], slopes[before]
+    shocks, fourth_slope, mixed = (one[between] for one in more)
+    slopes_by, carried = slopes_by[between], carried[between]
+    units, slopes = np.array(chain.units)[between], slopes[between]
     sensitive = np.zeros(len(slopes) + 1)  # of the ratio to a layer's ln s²
     for place in range(len(slopes) - 1, -1, -1):
         sensitive[place] = slopes_by[place] / slopes[place] + carried[place] * sensitive[place + 1]
     own = (3 * fourth_slope / slopes**2 - 1) / units
     together = (mixed / slopes - 1) / units
     variance = sensitive[1:] ** 2 * shocks + own + 2 * sensitive[1:] * together
-    return float(np.log(slopes * np.array(chain.gains[1:])).sum()), float(variance.sum()), float(sensitive[0])
+    gains = np.array(chain.gains[first + 1 :])
+    return float(np.log(slopes * gains).sum()), float(variance.sum()), float(sensitive[0])
 
 
 class _Layer:

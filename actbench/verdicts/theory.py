@@ -30,7 +30,7 @@ from actbench.results.frames import Results
 from actbench.science.activations import is_silent
 from actbench.science.inits import Fans
 from actbench.study.spec import SETTINGS, RunSpec
-from actbench.verdicts.curves import curve_of
+from actbench.verdicts.curves import Function, curve_of
 from actbench.verdicts.mean_field import Chain, Expected, alive_before, expected, nodes, silent_half
 
 DEVIATIONS = 4.0  # standard deviations that a mean may be off
@@ -80,8 +80,7 @@ def predicted(spec: RunSpec, features: int | None, layer: int | None = None) -> 
         features: inputs of its data; None if that is not known.
         layer: from 1; None for the whole network.
     """
-    curve = curve_of(spec.activation, {name: getattr(spec, name) for name in SETTINGS})
-    if spec.model != "mlp" or spec.norm != "none" or curve is None or spec.init not in VARIANCES or spec.init_gain == 0:
+    if (curve := _known_curve(spec)) is None:
         return {}
     units = _units(spec)
     half = spec.bias == 0 and spec.init not in WITH_BIASES and silent_half(curve[0])
@@ -103,14 +102,30 @@ def predicted(spec: RunSpec, features: int | None, layer: int | None = None) -> 
     if half and spec.probe_size == 1 and layer is None:
         dead = 1 - float(alive_before(units)[-1])
         found[NETWORKS] = Prediction(dead, math.sqrt(dead * (1 - dead)), 0.0)
-    if mean_field is not None and layer is None and mean_field.log_ratio_variance <= MOST_RATIO_VARIANCE:
-        decades = 1 / (2 * math.log(10))
-        ratio = 10 ** (decades * mean_field.log_ratio)
-        slack = mean_field.log_ratio_variance / 2 + (0 if gaussian else BRIGHTNESS) * abs(mean_field.log_ratio_by_input)
-        if spec.dtype == "float64" or LEAST <= ratio <= 1 / LEAST:
-            spread = decades * math.sqrt(max(mean_field.log_ratio_variance, 0.0))
-            found[DECADES] = Prediction(ratio, spread, 0.01 + decades * slack)
-    return found
+    ratio = _delta_ratio(spec, mean_field, 0) if mean_field is not None and layer is None else None
+    return found if ratio is None else {**found, DECADES: ratio}
+
+
+def delta_ratios(spec: RunSpec, features: int | None) -> list[Prediction | None]:
+    """By hidden layer, ``delta_norm`` over that of the last at initialisation (of layer 1: the ratio); None: not predicted."""
+    mean_field = _mean_field(spec, features)[1] if _known_curve(spec) else None
+    return [None if mean_field is None else _delta_ratio(spec, mean_field, place) for place in range(spec.depth)]
+
+
+def _delta_ratio(spec: RunSpec, mean_field: Expected, place: int) -> Prediction | None:
+    of_layer = (mean_field.log_ratios, mean_field.log_ratio_variances, mean_field.log_ratios_by_input)
+    log_ratio, variance, by_input = (float(values[place]) for values in of_layer)
+    decades, brightness = 1 / (2 * math.log(10)), 0.0 if spec.dataset == "gaussian" else BRIGHTNESS
+    ratio, slack = 10 ** (decades * log_ratio), variance / 2 + brightness * abs(by_input)
+    if variance <= MOST_RATIO_VARIANCE and (spec.dtype == "float64" or LEAST <= ratio <= 1 / LEAST):
+        return Prediction(ratio, decades * math.sqrt(max(variance, 0.0)), 0.01 + decades * slack)
+    return None
+
+
+def _known_curve(spec: RunSpec) -> tuple[Function, Function] | None:
+    """(φ, φ′) of a network that theory may say something of."""
+    known = spec.model == "mlp" and spec.norm == "none" and spec.init in VARIANCES and spec.init_gain != 0
+    return curve_of(spec.activation, {name: getattr(spec, name) for name in SETTINGS}) if known else None
 
 
 @dataclass(frozen=True)
@@ -201,12 +216,16 @@ def with_predictions(rows: pd.DataFrame, metrics: Sequence[str], classes: Mappin
 def _of_row(row: Mapping[Any, Any], classes: Mapping[str, int]) -> dict[str, Prediction]:
     """What is predicted of a network from its row; nothing if the row is of no network that could be made."""
     try:
-        settings: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in SETTINGS}
-        spec = RunSpec(**{**settings, "seed": 0})
-        features = _features(spec, row.get("parameters"), classes)
-        return predicted(spec, features, int(row["layer"]) if "layer" in row else None)
+        return predicted(*network_of(row, classes), int(row["layer"]) if "layer" in row else None)
     except (UserError, ValueError, OverflowError):
         return {}
+
+
+def network_of(row: Mapping[Any, Any], classes: Mapping[str, int]) -> tuple[RunSpec, int | None]:
+    """The network of a row of runs.csv, but for its seed, and the inputs of its data; UserError or ValueError if it is none."""
+    settings: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in SETTINGS}
+    spec = RunSpec(**{**settings, "seed": 0})
+    return spec, _features(spec, row.get("parameters"), classes)
 
 
 def _features(spec: RunSpec, parameters: Any, classes: Mapping[str, int]) -> int | None:

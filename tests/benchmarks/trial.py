@@ -1,7 +1,7 @@
 """The trial of all shipped claims as evidence: `python -m tests.benchmarks.trial FOLDER` after `actbench judge --out FOLDER`.
 
-Judges the folder again, from its tables alone, and writes results/trial/: the tables, compressed, meta.json, verdicts.json, and
-verdicts.md with a sentence, the theory and the seconds of each claim; the table in README, too.
+Judges the folder again, from its tables alone, and writes results/trial/: the tables, compressed, meta.json, verdicts.json,
+verdicts.md with a sentence, the theory and the seconds of each claim, the page report.html and three figures; README's list, too.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import ClassVar
 
 from actbench.cli.judge_json import as_object
 from actbench.cli.judge_view import how_reached
+from actbench.figures.catalog import figure
+from actbench.figures.export import picture
+from actbench.page.write import write_page
 from actbench.report.verdict_words import decisive, figure_of, interval_of, sentence, theory_line
 from actbench.results.frames import load
-from actbench.results.verdict_file import kept_timings
+from actbench.results.verdict_file import kept_timings, read_verdicts
 from actbench.run import judging
 from actbench.run.options import Options
 from actbench.study.spec import RunSpec
@@ -29,6 +32,8 @@ from actbench.verdicts.judge import Result
 from tests.benchmarks.tables import measured_on
 
 OUT = Path("results/trial")
+PICTURES = ("verdicts", "rates_he_relu", "activations")  # that are kept as files
+OUTCOMES = ("supported", "refuted", "mixed", "undecided")
 
 
 class Asked(evidence.Evidence):
@@ -85,6 +90,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(text.replace('|', '∣') for text in line)} |" for line in lines) + "\n"
 
 
+def in_short(outcome: str, claims: list[Result]) -> str:
+    """A line of README: the claims of one outcome with the effects that decide."""
+    texts = [f"{one.claim.claim.removesuffix('.')} ({interval_of(one, decisive(one))})" for one in claims]
+    return f"- **{outcome[0].upper()}{outcome[1:]}** ({len(claims)}): {' · '.join(texts)}.\n" if claims else ""
+
+
 def main(folder: Path) -> None:
     began = time.perf_counter()
     trial = judging.judge_claims([], Options(out=folder))
@@ -95,7 +106,12 @@ def main(folder: Path) -> None:
     for name in ("runs.csv", "history.csv", "layers.csv", "meta.json"):  # all of them, so that the folder is no result folder yet
         with (folder / name).open("rb") as source, gzip.GzipFile(OUT / f"{name}.gz", "wb", 9, mtime=0) as target:
             shutil.copyfileobj(source, target)
-    shutil.copy(folder / "verdicts.json", OUT / "verdicts.json")
+    if folder.resolve() != OUT.resolve():
+        shutil.copy(folder / "verdicts.json", OUT / "verdicts.json")
+    write_page([folder], OUT / "report.html")
+    results, judged = load(folder), read_verdicts(folder)
+    for name in PICTURES:
+        (OUT / f"{name}.svg").write_bytes(picture(figure(results, name, judged), "svg"))
     meta = json.loads((folder / "meta.json").read_text())
     content = as_object(trial)
     head = ["id", "claim", "verdict", "advantage", "needed", "seeds", "conditions"]
@@ -130,7 +146,7 @@ def main(folder: Path) -> None:
     parts.append(f"{measured_on()}; `actbench judge`, then `python -m tests.benchmarks.trial FOLDER`.\n")
     readme = Path("README.md")
     before, start, rest = readme.read_text(encoding="utf-8").partition("<!-- verdicts: python -m tests.benchmarks.trial -->\n")
-    short = table(["verdict", "claim", "advantage", "needed"], [[row(one)[place] for place in (2, 1, 3, 4)] for one in claims])
+    short = "".join(in_short(outcome, [one for one in claims if one.outcome == outcome]) for outcome in OUTCOMES)
     readme.write_text(before + start + short + rest[rest.index("<!-- end of verdicts -->") :], encoding="utf-8")
     (OUT / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
     print(f"{len(content['claims'])} claims; {OUT}/verdicts.md")

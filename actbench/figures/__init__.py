@@ -1,0 +1,1 @@
+"""Figures: charts of the tables, for the page, for papers and for notebooks. Never imports torch."""
