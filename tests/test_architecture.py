@@ -65,7 +65,7 @@ INSIDE = {
     "figures": [
         ["figure", "remembered", "svg", "words"],
         ["style"],
-        ["arrangement", "export", "functions", "measured", "trial"],
+        ["arrangement", "export", "functions", "judged", "measured", "trial"],
         ["claims", "predicted", "ranked", "series"],
         ["cells", "overlays", "scatter"],
         ["arms", "curves", "life", "questions", "rates"],

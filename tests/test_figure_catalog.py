@@ -14,6 +14,7 @@ from actbench.base.errors import UserError
 from actbench.figures import functions
 from actbench.figures.catalog import figure, figure_names
 from actbench.figures.export import inline_svg
+from actbench.figures.judged import is_drawable
 from actbench.results.columns import COLUMNS
 from actbench.results.frames import Results
 from actbench.study.spec import SETTINGS
@@ -321,8 +322,19 @@ def test_unfinished_folders_and_failures():
     assert "no network here" in found["dead_by_activation_and_depth"].text if "dead_by_activation_and_depth" in found else True
     nothing = Results(runs[runs["status"] == "failed"], left.history[:0], left.layers[:0], left.meta)
     assert figure_names(nothing) == []
-    with pytest.raises(UserError, match="is not known"):
-        figure(nothing, "ranking")
+    for name in ("ranking", "no such"):
+        with pytest.raises(UserError, match="no network has a result yet"):
+            figure(nothing, name)
+
+
+def test_of_networks_that_all_diverged_what_is_named_can_be_drawn():
+    results = study(activation=["relu", "tanh"], depth=[2], lr=[0.1, 1.0])
+    late = results.layers["epoch"] > 0
+    results.runs["status"] = "diverged"
+    results.layers.loc[late, [name for name in results.layers if name.endswith(("_norm", "_fraction"))]] = np.nan
+    assert "grad_norm_by_layer" not in built(results), "there is none at the end"
+    with pytest.raises(UserError, match=r"nothing to show in it of these results; there are .*delta_by_layer"):
+        figure(results, "grad_norm_by_layer")
 
 
 def test_many_values_are_thinned_and_it_is_said():
@@ -472,3 +484,18 @@ def test_rates_of_arms_are_those_of_the_tuning_seeds(tried):
     assert len(data) == len(tuning) == 6
     for row in data.to_dict("records"):
         assert row["Validation accuracy (%)"] == pytest.approx(100 * tuning[row["arm"], row["lr"]], rel=1e-3)
+
+
+def test_verdicts_of_another_form_are_not_drawn(tried):
+    trial = a_trial(tried)
+    assert is_drawable(trial) and is_drawable(a_trial(tried, networks=False)) and is_drawable({"claims": []})
+    for claim, changes in (
+        (0, dict(conditions="x")), (0, dict(effect="1")), (0, dict(verdict="nonsense")), (0, dict(margin=None)), (0, dict(id="deep")),
+        (0, dict(conditions=[{**trial["claims"][0]["conditions"][0], "arms": [{"name": "relu"}]}])), (0, dict(failed={"of": 3})),
+        (4, dict(conditions=[{}])), (4, dict(theory=[{"metric": 1}])), (4, dict(beside=[1])), (5, dict(timing={"ratio": "1"})),
+    ):  # fmt: skip
+        broken = {"claims": [*trial["claims"]]}
+        broken["claims"][claim] = {**trial["claims"][claim], **changes}
+        assert not is_drawable(broken), changes
+    for name in ("sentence", "effect", "conditions", "kind"):
+        assert not is_drawable({"claims": [{key: value for key, value in trial["claims"][0].items() if key != name}]}), name

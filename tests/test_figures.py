@@ -310,7 +310,19 @@ def test_a_notebook_gets_a_chart_that_can_be_changed(results):
     assert isinstance(chart, altair.LayerChart)
     changed = chart.properties(width=123, title="mine").to_dict()
     assert changed["width"] == 123 and changed["title"] == "mine" and changed["config"]["font"] == style.FONT
-    with pytest.raises(UserError, match="allowed: bars, heatmap, lines, points; x: of these alone"):
+    of = dict(x="layer", y="dormant_fraction")
+    for name, question, message in (
+        ("lines", dict(**of, colour="red"), "part of a question 'colour' is not known"), (None, {}, "None is not the name of one"),
+        (["ranking"], {}, "is not the name of one"), ("lines", dict(**of, where={"nope": 1}), "where 'nope' is not known"),
+        ("lines", dict(**of, where="relu"), "where: relu is not a mapping"),
+        ("lines", dict(**of, choose_among=["nope"]), "choose_among 'nope' is not known"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            loaded.figure(name, **question)
+    assert loaded.figure("lines", **of, choose_among="lr").to_dict() == loaded.figure("lines", **of).to_dict()
+    with pytest.raises(
+        UserError, match="x: of lines, points, bars, heatmap; figure 'dead_by_lr_and_bias' has columns and a size of its own"
+    ):
         loaded.figure("dead_by_lr_and_bias", x="lr")
 
 
@@ -365,6 +377,53 @@ def test_a_terminal_gets_no_binary_picture_and_results_are_not_overwritten(folde
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(UserError, match="a terminal cannot show it; name a file with --out"):
         report(folder, figure="lines", x="lr", y="test_loss", format="png")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("r.csv", "activation,"),
+        ("r.json", "{"),
+        ("r.md", "| "),
+        ("r.HTM", "<!DOCTYPE html>"),
+        ("r.txt", "Test accuracy"),
+    ],
+)
+def test_a_files_name_says_what_it_holds(folder, tmp_path, name, start, monkeypatch):
+    from actbench.figures import catalog
+
+    monkeypatch.setattr(catalog, "figure_names", lambda *arguments: [])
+    report(folder, out=tmp_path / name)
+    assert (tmp_path / name).read_text().startswith(start)
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch, failure):
+    out, question = tmp_path / "a.svg", dict(figure="lines", x="lr", y="test_loss")
+    out.write_text("before")
+    out.chmod(0o640)
+    write = Path.write_bytes
+
+    def in_part(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise failure
+
+    monkeypatch.setattr(Path, "write_bytes", in_part)
+    with pytest.raises(UserError if isinstance(failure, OSError) else KeyboardInterrupt):
+        report(folder, **question, out=out)
+    assert out.read_text() == "before" and [*tmp_path.iterdir()] == [out]
+    monkeypatch.undo()
+    (tmp_path / "link.svg").symlink_to(out)
+    report(folder, **question, out=tmp_path / "link.svg")
+    assert (tmp_path / "link.svg").is_symlink() and out.read_text().startswith("<svg") and out.stat().st_mode & 0o777 == 0o640
+
+
+def test_where_a_file_cannot_be_is_found_out_before_anything_is_read(tmp_path):
+    for out in (tmp_path, tmp_path / "none" / "a.svg"):
+        with pytest.raises(UserError, match="--out: cannot write"):
+            report(tmp_path / "no results", figure="lines", x="lr", y="test_loss", format="svg", out=out)
+        with pytest.raises(UserError, match="--out: cannot write"):
+            show_names(["tests.actors.flat"], "svg", out)
 
 
 def test_a_table_loads_no_library_of_figures_and_nor_does_load(folder):

@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from actbench.base.errors import UserError
 from actbench.page import networks
-from actbench.page.answer import of_trial
+from actbench.page.answer import of_study, of_trial
 from actbench.page.write import write_page
+from actbench.report.stats import Ranking
 from actbench.results.frames import load
+from actbench.results.reading import checksum_of
 from tests.pages import changed, study_in, trial_in
 
 EVIL = "<script>alert(1)</script>"
@@ -190,6 +192,18 @@ def test_several_folders_are_one_page(folder, tmp_path, two_figures):
     assert f'<th scope="row">{other}</th>' in by_folder
 
 
+def test_verdicts_of_another_form_are_told_and_not_drawn(folder, tmp_path, two_figures):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    trial = json.loads((Path(__file__).parent.parent / "results" / "trial" / "verdicts.json").read_text(encoding="utf-8"))
+    trial["checksums"] = {table: checksum_of([(copy / f"{table}.csv").read_bytes()]) for table in trial["checksums"]}
+    for claims in ([{"id": "mine"}], trial["claims"][:1] * 2, trial["claims"][:1]):
+        (copy / "verdicts.json").write_text(json.dumps({**trial, "claims": claims}), encoding="utf-8")
+        text, told = write_page([copy])
+        drawn = claims == trial["claims"][:1]
+        assert ("Claims on trial" in text) == drawn and any("does not hold verdicts" in note for note in told.notes) != drawn
+
+
 def test_mistakes_are_those_of_report(folder, tmp_path, two_figures):
     for arguments in ({"by": ["activatoin"]}, {"metrics": ["acuracy"]}, {"baseline": "relu6"}):
         with pytest.raises(UserError, match="is not known"):
@@ -279,6 +293,26 @@ def test_failed_networks_are_always_shown():
     rows, words = networks._shown(runs_of(100, 20, failed=3))
     assert (rows["status"] == "failed").sum() == 3 and words.startswith("3 that failed, and those of seeds 0 to 3")
     assert len(networks._shown(runs_of(100, 20, failed=2000))[0]) == 100, "but not only them"
+
+
+def test_captions_have_no_options_and_keep_names(page):
+    captions = " ".join(page.texts["figcaption"])
+    assert "tanh cannot have dead units" in captions and "--metric" not in captions and "Tanh" not in captions
+    assert not re.search(r"\d %", captions), "figures stay on one line with their units"
+
+
+@pytest.mark.parametrize(
+    ("lows", "told"),
+    [((0.85, 0.2), "; the interval of one of the 2 others overlaps this one; it is lowest"), ((0.2, 0.2), "; it is lowest"),
+     ((0.85, 0.85), "; the intervals of 2 of the 2 others overlap this one; it is lowest")],
+)  # fmt: skip
+def test_a_studys_answer_says_how_clear_it_is(lows, told):
+    rows = [dict(activation=name, test_accuracy=mean, test_accuracy_low=low, test_accuracy_high=mean + 0.05)
+            for name, mean, low in zip("abc", (0.95, 0.9, 0.8), (0.9, *lows), strict=True)]  # fmt: skip
+    for row, low in zip(rows[1:], lows, strict=True):
+        row["test_accuracy_high"] = low + 0.06
+    text = of_study(Ranking(["activation"], ["test_accuracy"], None, pd.DataFrame(rows), [], [], "", [], []))
+    assert told in text and text.startswith("Test accuracy is highest with a: 95.0 %")
 
 
 def test_a_trials_answer_counts_claims_and_facts():

@@ -19,7 +19,7 @@ class Stream(io.TextIOWrapper):
         try:
             return super().write(text)
         except OSError as error:
-            self._close_off(error)
+            self.close_off(error)
             return len(text)
 
     def flush(self) -> None:
@@ -27,11 +27,23 @@ class Stream(io.TextIOWrapper):
         try:
             super().flush()
         except OSError as error:
-            self._close_off(error)
+            self.close_off(error)
 
-    def _close_off(self, error: OSError) -> None:
+    def close_off(self, error: OSError) -> None:
+        """From now on all goes nowhere."""
         self.lost = error
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+def write_bytes(content: bytes) -> None:
+    """Writes to stdout what is no text; what cannot be written is dropped, as text is."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        if not isinstance(sys.stdout, Stream):
+            raise
+        sys.stdout.close_off(error)
 
 
 def guard_streams() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,24 +14,29 @@ if TYPE_CHECKING:
     from actbench.figures.functions import Function
 
 PICTURES = ("svg", "png", "pdf")  # as figures.export writes them, which this must not load
-SUFFIXES = (*PICTURES, "html")  # of files that tell what they hold
+SUFFIXES = {name: name for name in ("csv", "json", "html", *PICTURES)} | {"md": "markdown", "htm": "html"}
+VIEWED = ("html", *PICTURES)  # a file that ends on one of these, and holds another, cannot be opened
 
 
 def format_of(format: str | None, out: Path | None, allowed: Sequence[str], default: str) -> str:
     """The format that is asked for, by name or by the file's; UserError if they contradict, or there is no such format."""
-    suffix = out.suffix.lower().removeprefix(".") if out is not None else ""
+    named = SUFFIXES.get(out.suffix.lower().removeprefix("."), "") if out is not None else ""
     if format is None:
-        return suffix if suffix in SUFFIXES and suffix in allowed else default
+        return named if named in allowed else default
     if format not in allowed:
         raise unknown("format", format, allowed)
-    if suffix in SUFFIXES and suffix != format:
-        raise UserError(f"--out {shown(out)}: a file of this name would hold {suffix}, not {format}; name either otherwise")
+    if named in VIEWED and named != format:
+        raise UserError(f"--out {shown(out)}: a file of this name would hold {named}, not {format}; name either otherwise")
     return format
 
 
-def check_place(format: str, out: Path | None) -> None:
-    """UserError for a picture that a terminal cannot show."""
-    if out is None and format != "svg" and sys.stdout.isatty():
+def check_target(format: str, out: Path | None, paths: Sequence[Path] = ()) -> None:
+    """UserError, before anything is drawn, for a picture that a terminal cannot show, or that cannot be written."""
+    from actbench.report.tables import check_place
+
+    if out is not None:
+        check_place(out, paths)
+    elif format != "svg" and sys.stdout.isatty():
         raise UserError(f"--format {format}: a terminal cannot show it; name a file with --out FILE, or pipe it")
 
 
@@ -51,14 +55,17 @@ def draw_figure(paths: Sequence[Path], figure: str | None, question: Mapping[str
     from actbench.report.tables import coverage
     from actbench.results.frames import load
 
-    check_place(format, out)
+    check_target(format, out, paths)
     if figure is not None:
         check_named(figure, question)
     results = load(*paths, by_folder="folder" in question.values())
     trial, notes = trial_of(paths)
     if figure is None:
         from actbench.figures.catalog import figure_names
+        from actbench.report.stats import finished
 
+        if trial is None:
+            finished(results.runs)
         names = ", ".join([*figure_names(results, trial), *KINDS])
         raise UserError(f"--format {format}: a picture is of one figure; name it with --figure: {names}")
     made = make_figure(results, figure, trial, question)
@@ -73,10 +80,10 @@ def draw_functions(names: Sequence[str], format: str, out: Path | None) -> None:
     from actbench.figures.functions import activation_functions, known_function
     from actbench.science.activations import ACTIVATIONS, is_dotted
 
-    check_place(format, out)
     for name in names:
         if name not in ACTIVATIONS and not is_dotted(name):
             raise unknown("activation", name, ACTIVATIONS, hint="pictures are of activation functions")
+    check_target(format, out)
     functions: list[Function] = []
     for name in dict.fromkeys(names):
         if name in ACTIVATIONS:
@@ -107,13 +114,12 @@ def _own_function(name: str) -> Function:
 
 
 def _write(figure: Figure, format: str, out: Path | None, paths: Sequence[Path]) -> None:
+    from actbench.base.streams import write_bytes
     from actbench.figures.export import picture
     from actbench.report.tables import write_report
 
     content = picture(figure, format)
     if out is not None:
         write_report(out, content, paths)
-    else:  # as bytes: SVG is in UTF-8, whatever the terminal is
-        with contextlib.suppress(BrokenPipeError):  # the reader has what it wanted
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+    else:
+        write_bytes(content)  # SVG is in UTF-8, whatever the terminal is

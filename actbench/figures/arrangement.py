@@ -78,6 +78,13 @@ def arranged(results: Results) -> Arrangement:
     return Arrangement(thinned, runs, axes, lines, panels, _pairs(runs, axes))
 
 
+@remembered
+def layers_at_the_end(results: Results) -> pd.DataFrame:
+    """The rows of layers.csv of networks that completed: one that diverged has no figures at its end."""
+    runs = results.runs
+    return results.layers[results.layers["run_id"].isin(runs.loc[runs["status"] == "completed", "run_id"])]
+
+
 def _pairs(runs: pd.DataFrame, axes: list[str]) -> list[tuple[str, str]]:
     known = [axis for axis in axes if axis not in OF_ACTIVATIONS][:MOST_AXES]
     completed = runs[runs["status"] == "completed"]

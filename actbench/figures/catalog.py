@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from actbench.base.errors import unknown
+from actbench.base.errors import UserError, unknown
 from actbench.figures import arms, claims, curves, functions, heatmaps, life, predicted, ranked, rates
 from actbench.figures.figure import Figure
 from actbench.figures.questions import KINDS
 from actbench.figures.trial import verdicts
+from actbench.report.stats import finished
 from actbench.results.columns import FINISHED
 from actbench.results.frames import Results
 
@@ -64,7 +65,12 @@ def figure(results: Results, name: str, trial: Trial | None = None) -> Figure:
     """A figure by its name, of a heat map with its axes in either order; UserError for one that there is not."""
     found = _found(results, name, trial)
     if found is None:
-        raise unknown("figure", name, [*figure_names(results, trial), *KINDS])
+        if trial is None:
+            finished(results.runs)
+        known = [*figure_names(results, trial), *KINDS]
+        if name in STUDY:
+            raise UserError(f"figure '{name}': there is nothing to show in it of these results; there are {', '.join(known)}")
+        raise unknown("figure", name, known)
     return found()
 
 

@@ -33,7 +33,7 @@ def claim_figure(results: Results, claim: Claim) -> Figure:
 def has_figure(results: Results, claim: Claim) -> bool:
     """Whether there is something to draw."""
     if claim["kind"] == "timing":
-        return "timing" in claim
+        return bool(claim.get("timing"))
     if claim["kind"] == "fact":
         return not _expectations(claim).empty
     return any(part["effect"] is not None or failures(part) for part in claim["conditions"])

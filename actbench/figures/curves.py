@@ -9,7 +9,17 @@ import numpy as np
 import pandas as pd
 
 from actbench.base.errors import UserError
-from actbench.figures.arrangement import AT_START, MOST_PANELS, MOST_POINTS, Arrangement, Shown, arranged, evenly, limited
+from actbench.figures.arrangement import (
+    AT_START,
+    MOST_PANELS,
+    MOST_POINTS,
+    Arrangement,
+    Shown,
+    arranged,
+    evenly,
+    layers_at_the_end,
+    limited,
+)
 from actbench.figures.figure import Figure
 from actbench.figures.measured import measure
 from actbench.figures.overlays import with_theory
@@ -59,7 +69,7 @@ def by_layer(results: Results, name: str) -> Figure:
 
 def has_layers(results: Results, name: str) -> bool:
     """Whether some network has two hidden layers and a figure of them."""
-    layers = results.layers
+    layers = layers_at_the_end(results) if name == "grad_norm_by_layer" else results.layers
     return bool((layers.loc[layers[BY_LAYER[name]].gt(0), "layer"] > 1).any())
 
 

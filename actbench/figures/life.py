@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from actbench.figures.arrangement import MOST_PANELS, Arrangement, arranged, evenly
+from actbench.figures.arrangement import MOST_PANELS, Arrangement, arranged, evenly, layers_at_the_end
 from actbench.figures.figure import Figure
 from actbench.figures.measured import measure
 from actbench.figures.series import Series, lines
@@ -25,7 +25,7 @@ DEEPEST = 30  # layers that are drawn
 
 def has_life(results: Results) -> bool:
     """Whether some unit is dead, or was."""
-    return bool((results.layers[list(FATES)] > 0).any(axis=None)) and bool(_mortal(arranged(results)))
+    return bool((layers_at_the_end(results)[list(FATES)] > 0).any(axis=None)) and bool(_mortal(arranged(results)))
 
 
 def unit_life(results: Results) -> Figure:

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actbench.base.errors import UserError, unknown
+from actbench.base.errors import UserError, shown, unknown
+from actbench.figures.judged import is_drawable
 from actbench.results import frames
 from actbench.results.frames import Results
 from actbench.results.verdict_file import VERDICTS, read_verdicts
 
 if TYPE_CHECKING:
     from actbench.figures.figure import Chart, Figure
+
+
+PARTS = ("x", "y", "hue", "facet", "size", "where", "choose_among", "title")  # of a question of one's own
 
 
 @dataclass
@@ -26,7 +30,7 @@ class Loaded(Results):
 
     folders: tuple[Path, ...] = ()
 
-    def figure(self, name: str, **question: Any) -> Chart:
+    def figure(self, name: str, /, **question: Any) -> Chart:
         """A figure as an Altair chart in this program's style, to show or to change, as by ``.properties(width=400)``.
 
         Args:
@@ -52,10 +56,17 @@ def trial_of(folders: Sequence[Path]) -> tuple[dict[str, Any] | None, list[str]]
     judged = [path for path in folders if (path / VERDICTS).exists()]
     if judged and len(folders) > 1:
         return None, [f"the verdicts of '{path}' are shown where it is named alone" for path in judged]
+    if not judged:
+        return None, []
     try:
-        return (read_verdicts(judged[0]), []) if judged else (None, [])
+        trial = read_verdicts(judged[0])
     except UserError as error:  # such as while a trial goes on
         return None, [str(error)]
+    if not is_drawable(trial):
+        return None, [
+            f"'{judged[0] / VERDICTS}' does not hold verdicts as this actbench writes them; actbench judge writes it anew"
+        ]
+    return trial, []
 
 
 def make_figure(results: Results, name: str, trial: Mapping[str, Any] | None, question: Mapping[str, Any]) -> Figure:
@@ -74,8 +85,16 @@ def check_named(name: str, question: Mapping[str, Any]) -> None:
     """UserError, before anything is read, for a question that makes no sense, or to a figure that has columns of its own."""
     from actbench.figures.questions import KINDS, check_question
 
+    if not isinstance(name, str):
+        raise UserError(f"figure: {shown(name)} is not the name of one; {', '.join(KINDS)} are, and those of the page")
     if name in KINDS:
+        if strange := [part for part in question if part not in PARTS]:
+            raise unknown("part of a question", strange[0], PARTS)
         parts = {part: question.get(part) for part in ("x", "y", "hue", "facet")}
         check_question(name, **parts, size=question.get("size", "column"))
     elif question:
-        raise unknown("figure with columns to choose", name, KINDS, hint=f"{', '.join(question)}: of these alone")
+        from actbench.figures.catalog import STUDY
+
+        if name not in STUDY and "_" not in name:
+            raise unknown("figure", name, KINDS, hint=f"{', '.join(question)}: of these alone")
+        raise UserError(f"{', '.join(question)}: of {', '.join(KINDS)}; figure '{shown(name)}' has columns and a size of its own")

@@ -92,6 +92,11 @@ def measure(
         UserError: a column is not known, no network has a result, or none has this metric.
     """
     table = table_of(metric, axes)
+    choose_among = [choose_among] if isinstance(choose_among, str) else choose_among
+    for part, names in (("where", where or {}), ("choose_among", choose_among)):
+        for name in names:
+            if name not in results.runs:
+                raise unknown(part, name, SETTINGS)
     networks = _networks(results)
     choice = networks.chosen(axes, choose_among, where or {})
     rows = networks.rows(choice.best.rows, metric, axes)
@@ -199,17 +204,18 @@ def _notes(
     notes = [f"{counts}."]
     networks = rows.drop_duplicates([name for name in ("run_id", "folder") if name in rows])
     if diverged := int((networks["status"] == "diverged").sum()):
-        notes.append(f"{diverged:,} of these {len(networks):,} networks diverged{_counted_as(networks, metric, chance)}.")
+        counted = _counted_as(networks, metric, chance, one=diverged == 1)
+        notes.append(f"{diverged:,} of these {len(networks):,} networks diverged{counted}.")
     return notes
 
 
-def _counted_as(networks: pd.DataFrame, metric: str, chance: Mapping[str, tuple[float, float]]) -> str:
+def _counted_as(networks: pd.DataFrame, metric: str, chance: Mapping[str, tuple[float, float]], *, one: bool) -> str:
     if metric.endswith("_accuracy"):
         levels = {chance_of(name, chance)[0] for name in networks["dataset"]}
         return f", which counts as guessing ({', '.join(f'{100 * level:g} %' for level in sorted(levels))})"
     if metric.endswith("_loss"):
-        return "; where they did, there is no mean"
-    return ", and from then on have no figure"
+        return f"; where {'it' if one else 'they'} did, there is no mean"
+    return f", and from then on {'has' if one else 'have'} no figure"
 
 
 def shown(values: pd.Series, metric: str) -> np.ndarray:

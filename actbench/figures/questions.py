@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from actbench.base.errors import UserError, unknown
+from actbench.base.errors import UserError, shown, unknown
 from actbench.figures import style
 from actbench.figures.cells import heatmap
 from actbench.figures.figure import Figure
@@ -97,6 +97,8 @@ def ask(
     Raises:
         UserError: a column is not known, or does not fit; there is nothing to draw, or more than can be told apart.
     """
+    if where is not None and not isinstance(where, Mapping):
+        raise UserError(f"where: {shown(where)} is not a mapping of settings to values, such as {{'activation': 'relu'}}")
     question = check_question(kind, x=x, y=y, hue=hue, facet=facet, size=size)
     if kind == "points" and x in METRICS:
         return scattered(results, question, choose_among=choose_among, where=where, name=name or kind, title=title)

@@ -19,6 +19,7 @@ from actbench.report.tables import with_units
 from actbench.results.columns import FINISHED
 from actbench.results.frames import Results
 from actbench.results.measures import chance_levels, chance_of, default_metric, order
+from actbench.science.activations import ACTIVATIONS
 from actbench.study.spec import SETTINGS
 
 LAST = 5  # of the shown cells that are the worst, where there are too many
@@ -89,7 +90,10 @@ def _label(row: Mapping[Any, Any]) -> str:
 
 
 def _sentence(remark: str) -> str:
-    return f"{remark[0].upper()}{remark[1:]}."
+    """A remark of a report in a caption, where no option of the command helps."""
+    text = remark.partition("; --")[0]
+    named = text.partition(" ")[0].strip(",") in ACTIVATIONS
+    return f"{text if named else text[0].upper() + text[1:]}."
 
 
 def _chart(frame: pd.DataFrame, metric: str, line: float | None) -> Any:

@@ -15,6 +15,7 @@ from actbench.figures.words import words
 Claim = Mapping[str, Any]
 
 ORDER = ("supported", "mixed", "refuted", "undecided", "holds", "fails")
+PLURAL = {"holds": "hold", "fails": "fail"}
 LABELS = 296  # pixels of the column of claims
 LETTERS = 58  # of a claim that fit there
 ROW = 17  # pixels
@@ -42,7 +43,7 @@ def verdicts(trial: Mapping[str, Any]) -> Figure:
         charts.append(_as_text(others, labels))
     chart = alt.vconcat(*charts, spacing=6).resolve_scale(x="shared" if len(charts) > 1 else "independent")
     counts = pd.Series([one["verdict"] for one in claims]).value_counts()
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in ORDER if kind in counts)
+    told = ", ".join(f"{counts[kind]} {PLURAL.get(kind, kind) if counts[kind] > 1 else kind}" for kind in ORDER if kind in counts)
     text = (
         f"{told}. A symbol is the advantage that speaks for a claim, in points of what it is judged by (mostly accuracy), with "
         "its interval at the level that decided; a grey bar is the margin that it has to exceed, a grey band the one to stay "

@@ -8,6 +8,7 @@ from actbench.results.measures import is_fraction
 WORDS = {
     "lr": "learning rate", "init": "initialisation", "bias": "initial bias", "init_gain": "gain of the initialisation",
     "model": "architecture", "dataset": "data set", "norm": "normalisation", "loss": "loss function",
+    "train_loss": "training loss", "train_accuracy": "training accuracy",
     "dead_fraction": "dead units", "born_dead_fraction": "units born dead", "died_fraction": "units that died",
     "revived_fraction": "units revived", "dormant_fraction": "dormant units",
     "grad_dormant_fraction": "units with dormant gradient", "constant_fraction": "constant units",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from actbench.figures.trial import PLURAL
 from actbench.page.claims import OUTCOMES
 from actbench.report.render import listed, number
 from actbench.report.stats import Ranking, text_of
@@ -18,7 +19,6 @@ EXTREMES = {  # which values of a metric are better → what the best and the la
     "higher": ("highest", "lowest"), "lower": ("lowest", "highest"), "nearest 1": ("nearest 1", "farthest from it"),
     "neither": ("largest", "smallest"),
 }  # fmt: skip
-PLURAL = {"holds": "hold", "fails": "fail"}
 
 
 def of_trial(trial: Mapping[str, Any]) -> str:
@@ -49,10 +49,9 @@ def of_study(ranking: Ranking) -> str:
     first, last = EXTREMES[better(metric)]
     close = sum(_overlap(best, row, metric) for row in others)
     text = f"{_capital(metric)} is {first} with {_name(best, ranking)}: {_figure(best, metric)}"
-    if close == 1:
-        text += f", an interval that that of one of the {len(others)} others overlaps"
-    elif close:
-        text += f", an interval that those of {close} of the {len(others)} others overlap"
+    if close:
+        of = f"{'one' if close == 1 else close} of the {len(others)} others"
+        text += f"; the interval{'s' * (close > 1)} of {of} overlap{'s' * (close == 1)} this one"
     return f"{text}; it is {last} with {_name(others[-1], ranking)}: {_figure(others[-1], metric)}."
 
 

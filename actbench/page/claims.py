@@ -61,7 +61,7 @@ def groups_of(trial: Mapping[str, Any], figures: Mapping[str, list[Drawn]]) -> l
 def _card(claim: Mapping[str, Any], figures: list[Drawn]) -> Card:
     tables = [("Conditions", table)] if (table := _conditions(claim)) else []
     tables += [("Times", table)] if (table := _times(claim)) else []
-    tables += [("Beside it", table)] if (table := _beside(claim)) else []
+    tables += [("Also measured", table)] if (table := _beside(claim)) else []
     tables += [("At initialisation, predicted and measured", table)] if (table := _theory(claim)) else []
     figures = [_without(one, claim) for one in figures]
     return Card(
@@ -165,6 +165,8 @@ def _times(claim: Mapping[str, Any]) -> Table | None:
         return None
     rows = []
     for what, before in (("a whole training step", ""), ("the functions alone", "function_")):
+        if not {f"{before}{name}" for name in ("ratio", "low", "high", "first", "second", "pairs")} <= {*found}:
+            continue
         first, second = (f"{1e3 * found[f'{before}{name}']:.2f}" for name in ("first", "second"))
         ratio, low, high = (found[f"{before}{name}"] for name in ("ratio", "low", "high"))
         rows.append([what, first, second, f"{ratio:.2f} [{low:.2f}, {high:.2f}]", f"{found[f'{before}pairs']:.0f}"])

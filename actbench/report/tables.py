@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,12 +127,31 @@ def _last_layers(results: Results) -> pd.DataFrame:
 
 
 def write_report(out: Path, content: str | bytes, paths: Sequence[Path], option: str = "--out") -> None:
-    """Writes a report on ``paths``; UserError if it cannot be written, or is a file of a result folder, by whatever name."""
+    """Writes a report on ``paths``, whole or not at all; UserError if it cannot be written, or is a file of a result folder, by
+    whatever name.
+    """
     check_place(out, paths, option)
     try:
-        out.write_bytes(content.encode() if isinstance(content, str) else content)
+        _write_whole(out, content.encode() if isinstance(content, str) else content)
     except (OSError, ValueError, RuntimeError) as error:
         raise _cannot_write(out, option, error) from error
+
+
+def _write_whole(out: Path, content: bytes) -> None:
+    """Writes beside the file, then puts it in its place: a full disk or Ctrl-C leaves what was there."""
+    if out.exists() and not out.is_file():  # a pipe or a device
+        out.write_bytes(content)
+        return
+    target = out.resolve()  # what a link points to
+    hidden = target.with_name(f".actbench-{os.getpid()}.tmp")
+    try:
+        hidden.write_bytes(content)
+        if target.exists():
+            shutil.copymode(target, hidden)
+        os.replace(hidden, target)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
 
 
 def check_place(out: Path, paths: Sequence[Path], option: str = "--out") -> None:
