@@ -21,6 +21,7 @@ FLOORS = [
     ["plan", "results"],
     ["verdicts"],
     ["engine", "report"],
+    ["probe"],
     ["launch"],
     ["run"],
     ["cli"],
@@ -31,7 +32,7 @@ INSIDE = {
     "base": [["control_groups", "errors", "lazy", "rng"], ["paths"], ["machine"]],
     "science": [["activations", "inits", "layer_stats", "losses", "optimizers"], ["flatness", "metrics"]],
     "data": [["downloads", "npz"], ["datasets"]],
-    "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
+    "study": [["spec"], ["content", "overrides", "own"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
     "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
     "verdicts": [
@@ -59,6 +60,13 @@ INSIDE = {
         ["by_autograd", "dense_layer", "weights"],
         ["convolutional", "perceptron", "recurrent"],
         ["__init__"],
+    ],
+    "probe": [
+        ["kinds", "logging", "recurrent", "schedule", "table", "undisturbed"],
+        ["alerts", "batches", "seeing"],
+        ["folder", "measuring"],
+        ["probe"],
+        ["hugging_face", "lightning"],
     ],
     "launch": [
         ["events", "processes"],
