@@ -6,7 +6,7 @@ import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actbench.base.errors import UserError, unknown
 from actbench.study.spec import AXES

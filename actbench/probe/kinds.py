@@ -36,8 +36,9 @@ UNNAMED = {"glu", "hardshrink", "softshrink", "tanhshrink", "threshold", "rrelu"
 NODES = {
     f"{name}Backward0"
     for name in (
-        "Relu", "Tanh", "Sigmoid", "Gelu", "Silu", "Mish", "Elu", "LeakyRelu", "Hardtanh", "Hardsigmoid", "Hardswish", "Softplus",
-        "PreluKernel", "LogSigmoid", "Glu", "Hardshrink", "Softshrink", "Threshold", "RreluWithNoise", "CudnnRnn", "MkldnnRnnLayer",
+        "Relu", "Tanh", "Sigmoid", "Gelu", "Silu", "Mish", "Elu", "LeakyRelu", "Hardtanh", "Hardsigmoid", "Hardswish",
+        "Softplus", "PreluKernel", "LogSigmoid", "Glu", "Hardshrink", "Softshrink", "Threshold", "RreluWithNoise", "CudnnRnn",
+        "MkldnnRnnLayer",
     )
 }  # fmt: skip
 

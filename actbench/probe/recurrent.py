@@ -70,7 +70,8 @@ def _gru(a_BG: Tensor, state: State, w: Weights) -> Tensor:
 
 # the function's name → one step of it, and its activation
 STEPS: dict[str, tuple[Step, str]] = {
-    "rnn_tanh": (_plain(torch.tanh), "tanh"), "rnn_relu": (_plain(torch.relu), "relu"), "lstm": (_lstm, "tanh"), "gru": (_gru, "tanh"),
+    "rnn_tanh": (_plain(torch.tanh), "tanh"), "rnn_relu": (_plain(torch.relu), "relu"),
+    "lstm": (_lstm, "tanh"), "gru": (_gru, "tanh"),
 }  # fmt: skip
 CELLS = {f"{name}_cell" for name in STEPS}
 

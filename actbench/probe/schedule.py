@@ -20,11 +20,12 @@ class Schedule:
     """
 
     def __init__(self, every: int | None, at: str | Iterable[int] | None) -> None:
-        self.every, self.log, self.steps = 0, at == "log", None if at is None or at == "log" else at
-        if isinstance(self.steps, str):
+        self.every, self.log = 0, at == "log"
+        self.steps: list[int] | None = None
+        if isinstance(at, str) and not self.log:
             raise UserError(f"at: '{at}' is not known; allowed: log, or a list of steps")
-        if self.steps is not None:
-            self.steps = sorted({_whole("at", step) for step in self.steps})
+        if at is not None and not isinstance(at, str):
+            self.steps = sorted({_whole("at", step) for step in at})
         elif not self.log:
             self.every = _whole("every", every or 0)
 

@@ -235,7 +235,7 @@ class Watcher(TorchFunctionMode):
         return found
 
     def missed(self, out: list[Tensor]) -> list[str]:
-        """What autograd's graph of the outputs holds that was not seen: activations under another name, functions of one's own."""
+        """What autograd's graph of the outputs holds and was not seen: activations under another name, functions of one's own."""
         seen = set(self._inside)
         for node, z in self._ends.items():
             seen |= set(_nodes([node], {z.grad_fn}))
@@ -264,7 +264,7 @@ def _watched(z: Tensor, *, in_place: bool) -> Tensor:
 
 
 def _unit_of(z: Tensor, products: list[_Product]) -> int:
-    """The dimension of units: that of the product that made z, where z still has it; else the second of images, the last of others."""
+    """The dimension of units: of the product that made z, where z still has it; else the second of images, the last of others."""
     for product in products:
         if z.ndim == len(product.shape) and z.shape[product.unit] == product.shape[product.unit]:
             return product.unit
@@ -273,7 +273,8 @@ def _unit_of(z: Tensor, products: list[_Product]) -> int:
 
 def _nodes(start: list[Any], ends: set[Any], most: int = FARTHEST) -> Iterator[Any]:
     """The nodes of a graph from ``start`` back to ``ends``, which are given, but not what lies behind them."""
-    waiting, known = [node for node in start if node is not None], set()
+    waiting = [node for node in start if node is not None]
+    known: set[Any] = set()
     while waiting and len(known) < most:
         node = waiting.pop()
         if node in known:

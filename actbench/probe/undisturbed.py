@@ -1,7 +1,8 @@
 """Running a user's model so that its training notices nothing.
 
 While it is measured it is in evaluation mode, its parameters are aliases and its buffers copies, compiled parts run uncompiled,
-and autocast is off. Afterwards everything is what and as it was, also after an exception: modes, attributes, hooks, random numbers.
+and autocast is off. Afterwards everything is what and as it was, also after an exception: modes, attributes, hooks, random
+numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,12 +31,12 @@ def bare(model: nn.Module) -> nn.Module:
     """
     kinds = [cls.__name__ for cls in type(model).__mro__]
     if hasattr(model, "_orig_mod"):
-        return bare(model._orig_mod)
+        return bare(cast(nn.Module, model._orig_mod))
     if "FullyShardedDataParallel" in kinds or any(type(p).__name__ == "DTensor" for p in model.parameters()):
         raise UserError("model: it is sharded over devices, so no process has its whole layers to measure")
     if {"DistributedDataParallel", "DataParallel"} & set(kinds):
-        return bare(model.module)
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in (*model.parameters(), *model.buffers())):
+        return bare(cast(nn.Module, model.module))
+    if any(nn.parameter.is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         raise UserError("model: it has lazy layers that have seen no input yet; call it once before it is probed")
     return model
 

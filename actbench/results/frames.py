@@ -82,7 +82,7 @@ def frame_of(table: str, lines: Iterable[str]) -> pd.DataFrame:
     """Lines of a table, in the columns of today, as a frame."""
     import pandas as pd
 
-    texts = {name: "string" for name in ("run_id", "layer_name", *(n for n, kind in TYPES.items() if kind == "str"))}
+    texts = dict.fromkeys(("run_id", "layer_name", *(n for n, kind in TYPES.items() if kind == "str")), "string")
     return pd.read_csv(io.StringIO("".join([HEADERS[table], *lines])), dtype=texts, keep_default_na=False, na_values=[""])
 
 
