@@ -76,7 +76,7 @@ INSIDE = {
     ],
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
     "cli": [
-        ["data_view", "group", "judge_json", "junit", "plot", "run_view"],
+        ["data_view", "group", "judge_json", "junit", "plot", "probe_view", "run_view"],
         ["catalog", "check_view", "judge_view"],
         ["completion"],
         ["commands"],
@@ -187,6 +187,7 @@ OPTIONS = {
     ],
     "report": ["--by", "--metric", "--baseline", "--format", "--out"],
     "check": ["--against", "--junit", "--json"],
+    "probe": ["--data", "--weights", "--loss", "--out", "--examples", "--json"],
     "list": [],
     "show": [],
     "data": ["--data-dir"],

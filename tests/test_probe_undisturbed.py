@@ -69,7 +69,9 @@ def test_a_compiled_model_trains_on_bit_for_bit_and_is_not_compiled_anew():
         counters.clear()
         with torch.random.fork_rng():
             try:
-                found.append(train(copy.deepcopy(model), (6,), with_probe=given, wrap=lambda m: torch.compile(m, backend="eager")))
+                found.append(
+                    train(copy.deepcopy(model), (6,), with_probe=given, wrap=lambda m: torch.compile(m, backend="eager"))
+                )
             except torch._dynamo.exc.BackendCompilerFailed as error:
                 pytest.skip(f"no compiler here: {error}")
         found[-1] = (*found[-1], counters["stats"]["unique_graphs"])
@@ -160,7 +162,11 @@ def test_what_compiles_or_replicates_a_model_is_looked_through():
     x, y = data(10, 6)
     model = mlp().eval()
     wanted = Probe(model, x, y, loss=F.cross_entropy).measurements[0]
-    for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model), torch.compile(nn.DataParallel(model), backend="eager")):
+    for wrapped in (
+        torch.compile(model, backend="eager"),
+        nn.DataParallel(model),
+        torch.compile(nn.DataParallel(model), backend="eager"),
+    ):
         found = Probe(wrapped, x, y, loss=F.cross_entropy).measurements[0]
         assert found.names == wanted.names == ("1", "4")
         assert found.network == pytest.approx(wanted.network, nan_ok=True)
