@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from actbench.base.paths import user_path
 
 LOSSES = ("cross_entropy", "mse", "none")
 INPUTS, LABELS = ("x", "x_train"), ("y", "y_train")
-NO_DIGITS = "measured as it was made, with random weights (seed 0), since no --weights are given"
+AS_MADE = "measured with the weights that it was made with (torch's seed was 0), since no --weights are given"
 
 
 def probe_once(
@@ -31,7 +32,7 @@ def probe_once(
     if weights is not None:
         load_weights(model, weights)
     else:
-        print(f"note: {NO_DIGITS}", file=sys.stderr)
+        print(f"note: {AS_MADE}", file=sys.stderr)
     probe = _of_user(f"'{name}' cannot be run on '{data}'", lambda: _probe(model, x, y, loss, out, name))
     measured = probe.measurements[-1]
     probe.close()
@@ -39,9 +40,13 @@ def probe_once(
         print(f"note: not seen: {line}", file=sys.stderr)
     if as_json:
         layers = [
-            {"layer": place + 1, "layer_name": layer, **{metric: _or_null(values[place]) for metric, values in measured.layers.items()}}
+            {
+                "layer": place + 1,
+                "layer_name": layer,
+                **{name: _or_null(values[place]) for name, values in measured.layers.items()},
+            }
             for place, layer in enumerate(measured.names)
-        ]  # fmt: skip
+        ]
         network = {metric: _or_null(value) for metric, value in measured.network.items()}
         print(json.dumps({"model": name, "out": None if out is None else str(out), "finite": measured.finite, "network": network,
                           "layers": layers, "unseen": list(probe.unseen)}))  # fmt: skip
@@ -50,7 +55,7 @@ def probe_once(
 
 
 def read_data(path: Path, examples: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The first examples of an ``.npz`` with ``x`` (or ``x_train``) and perhaps ``y``. Pickled arrays are refused, not executed."""
+    """The first examples of an ``.npz`` with ``x`` (or ``x_train``) and perhaps ``y``. Pickled arrays are refused."""
     file = user_path(path, "--data")
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -92,7 +97,7 @@ def make_model(name: str) -> Any:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Weights of a ``.safetensors`` file, or a state_dict as torch saves it, of which only tensors are read: nothing is executed."""
+    """Weights of a ``.safetensors`` file, or a state_dict as torch saves it, of which only tensors are read."""
     import torch
 
     file = user_path(path, "--weights")
@@ -105,7 +110,13 @@ def load_weights(model: Any, path: Path) -> None:
             raise UserError("--weights: the package safetensors is needed to read this; pip install safetensors") from None
         state = _of_user(f"--weights: '{path}' cannot be read", lambda: load_file(file))
     else:
-        state = _of_user(f"--weights: '{path}' cannot be read", lambda: torch.load(file, map_location="cpu", weights_only=True))
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            hint = "save model.state_dict(), since what else a file holds would be executed, and is not"
+            raise UserError(f"--weights: '{path}' holds more than tensors; {hint}") from None
+        except Exception as error:
+            raise UserError(f"--weights: '{path}' cannot be read ({type(error).__name__}: {shown(error)})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict):
@@ -134,9 +145,8 @@ def _probe(model: Any, x: np.ndarray, y: np.ndarray | None, loss: str | None, ou
         raise UserError(f"--loss {loss}: the data have no labels 'y'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Probe(
-            model, inputs, labels, loss=functions.get(chosen or "none"), every=None, out=out, settings={"model": name.partition(":")[2]}
-        )  # fmt: skip
+        settings = {"model": name.partition(":")[2]}
+        return Probe(model, inputs, labels, loss=functions.get(chosen or "none"), every=None, out=out, settings=settings)
 
 
 def _of_user(what: str, do: Callable[[], Any]) -> Any:

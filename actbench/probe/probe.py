@@ -133,7 +133,7 @@ class Probe:
         self._record = Measurements([layer.units for layer in layers], layer_names=tuple(layer.name for layer in layers))
         self._record.parameters = np.array([sum(p.numel() for p in self._model.parameters() if p.requires_grad)])
         self._alerts: list[alerts.Alert] = []
-        self._before: dict[str, Tensor] | None = None
+        self._before: tuple[int, dict[str, Tensor]] | None = None  # the step that they are of, and hidden weights
         self._steps, self._began, self._closed = start, time.perf_counter(), False
         self.measurements: list[Measurement] = []
         self.measure()
@@ -143,18 +143,17 @@ class Probe:
         self._steps += 1
         if self._steps >= self._due:
             self.measure()
-        elif self._steps + 1 >= self._due:
-            self._before = self._measurer.hidden_weights()
+        else:
+            self._keep_weights()
 
     def measure(self) -> Measurement:
         """Measures the network as it is now, and keeps what it found. Measuring twice at one step replaces the first."""
         if self._closed:
             raise UserError("the probe is closed; make a new one to go on measuring")
         self._due = self._schedule.after(self._steps)
-        before, self._before = self._before, None
-        figures = self._measurer.measure(before)
-        if self._steps + 1 >= self._due:
-            self._before = self._measurer.hidden_weights()
+        kept, self._before = self._before, None
+        figures = self._measurer.measure(kept[1] if kept and kept[0] == self._steps - 1 else None)
+        self._keep_weights()
         measured = self._keep(figures)
         if self._log is not None:
             send(self._log, figures_of(measured.network, measured.layers, list(measured.names)), self._steps)
@@ -205,6 +204,11 @@ class Probe:
             self.close()
         elif not self._closed:
             self._end()
+
+    def _keep_weights(self) -> None:
+        """Before the step that ends in a measurement, which tells how much it changed."""
+        if self._steps + 1 >= self._due:
+            self._before = self._steps, self._measurer.hidden_weights()
 
     def _end(self) -> None:
         self._closed = True

@@ -142,9 +142,10 @@ class Watcher(TorchFunctionMode):
         call = activation_call(name, func, args, kwargs)
         if call is not None:
             return self._activate(call, args[0] if args else kwargs["input"])
+        out = func(*args, **kwargs)
         if name.removesuffix("_") in UNNAMED:
             self.unseen[f"{self._place(name)}: not in actbench's table of activations"] = None
-        out = func(*args, **kwargs)
+            self._inside |= {t.grad_fn for t in _tensors(out)}
         if name in CHANNELS_SECOND or name in PRODUCTS:
             self._note_product(name, args, kwargs, out)
         return out
