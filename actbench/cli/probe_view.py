@@ -138,7 +138,7 @@ def _probe(model: Any, x: np.ndarray, y: np.ndarray | None, loss: str | None, ou
     chosen = loss
     if labels is not None and not labels.is_floating_point():
         labels, chosen = labels.long(), loss or "cross_entropy"
-    functions = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
+    functions: dict[str, Callable[[Any, Any], Any]] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
     if labels is not None and labels.is_floating_point():
         labels, chosen = labels.to(dtype), loss or "mse"
     if loss in functions and labels is None:

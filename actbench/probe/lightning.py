@@ -17,7 +17,7 @@ class ProbeCallback(Callback):
     """
 
     def __init__(self, x: Any, y: Any = None, *, alerts: dict[str, str] | None = None, **options: Any) -> None:
-        """What ``Probe`` takes, but the model; ``alerts`` are expressions and actions: ``{"max(dead_fraction) <= 0.5": "raise"}``."""
+        """What ``Probe`` takes, but the model; ``alerts`` such as ``{"max(dead_fraction) <= 0.5": "raise"}``."""
         self.probe: Probe | None = None
         self._given, self._options, self._alerts = (x, y), options, alerts or {}
         self._seen = 0
