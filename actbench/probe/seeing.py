@@ -50,7 +50,7 @@ class Layer:
         parts = [t.unsqueeze(1) if t.ndim == 1 else t for t in tensors]
         rows = [part.detach().movedim(self.unit, 0).flatten(1) for part in parts]
         joined = (rows[0] if len(rows) == 1 else torch.cat(rows, 1)).unsqueeze(0)
-        return joined.float() if joined.dtype in (torch.float16, torch.bfloat16) else joined.contiguous()
+        return joined.float() if joined.dtype in (torch.float16, torch.bfloat16) else joined
 
 
 @dataclass(frozen=True)
