@@ -62,8 +62,8 @@ INSIDE = {
         ["__init__"],
     ],
     "probe": [
-        ["kinds", "logging", "recurrent", "schedule", "table", "undisturbed"],
-        ["alerts", "batches", "seeing"],
+        ["graph", "kinds", "logging", "recurrent", "schedule", "table", "undisturbed"],
+        ["alerts", "batches", "own", "seeing"],
         ["folder", "measuring"],
         ["probe"],
         ["hugging_face", "lightning"],
@@ -77,7 +77,7 @@ INSIDE = {
     "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
     "cli": [
         ["data_view", "group", "judge_json", "junit", "plot", "probe_view", "run_view"],
-        ["catalog", "check_view", "judge_view"],
+        ["catalog", "probe_command", "check_view", "judge_view"],
         ["completion"],
         ["commands"],
         ["entry"],

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from actbench.base.errors import UserError
 from actbench.probe.batches import Batch, ProbeSet
+from actbench.probe.graph import tensors
 from actbench.probe.kinds import Kind
-from actbench.probe.seeing import Layer, Units, Watcher, own_activations, tensors
+from actbench.probe.own import own_activations
+from actbench.probe.seeing import Layer, Units, Watcher
 from actbench.probe.undisturbed import device_of, undisturbed
 from actbench.science.layer_stats import LayerStats, l2_norms
 from actbench.science.metrics import METRICS, NETWORK_METRICS, OF_NETWORK, layer_values, network_values

@@ -7,8 +7,7 @@ steps uses behind the same weights is one. The weights of a layer are found by g
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from actbench.probe import recurrent
+from actbench.probe.graph import clean, nodes, tensors
 from actbench.probe.kinds import NODES, UNNAMED, ActivationCall, Kind, activation_call
 
 CHANNELS_SECOND = {f"conv{transposed}{n}d" for n in "123" for transposed in ("", "_transpose")}
 PRODUCTS = {"linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "addbmm", "einsum"}
-FARTHEST = 2000  # nodes of the graph between a layer and its weights
 Units = int | Mapping[str, int] | None
 
 
@@ -60,11 +59,6 @@ class _Product:
     weights: tuple[str, ...]
     unit: int
     shape: torch.Size
-
-
-def clean(name: str) -> str:
-    """A module's name without what compiling adds."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 class Watcher(TorchFunctionMode):
@@ -145,7 +139,7 @@ class Watcher(TorchFunctionMode):
         out = func(*args, **kwargs)
         if name.removesuffix("_") in UNNAMED:
             self.unseen[f"{self._place(name)}: not in actbench's table of activations"] = None
-            self._inside |= {t.grad_fn for t in _tensors(out)}
+            self._inside |= {t.grad_fn for t in tensors(out)}
         if name in CHANNELS_SECOND or name in PRODUCTS:
             self._note_product(name, args, kwargs, out)
         return out
@@ -199,8 +193,8 @@ class Watcher(TorchFunctionMode):
             weights = tuple(weight for weight in given if weight is not None)
             self._add(place, Kind(one.activation), -1, weights, one.state.zs, one.state.hs)
         outputs = [t for t in (out if isinstance(out, tuple) else (out,)) if t.grad_fn is not None]
-        inputs = [t for t in _tensors(args) if t.grad_fn is not None]
-        self._inside |= set(_nodes([t.grad_fn for t in outputs], {t.grad_fn for t in inputs}))
+        inputs = [t for t in tensors(args) if t.grad_fn is not None]
+        self._inside |= set(nodes([t.grad_fn for t in outputs], {t.grad_fn for t in inputs}))
         self._ends |= {t.grad_fn: walked[-1].state.zs[-1] for t in outputs}
         return out
 
@@ -230,7 +224,7 @@ class Watcher(TorchFunctionMode):
     def _products_of(self, z: Tensor) -> list[_Product]:
         """The products that z is made of, back to the layers before it."""
         found = []
-        for node in _nodes([z.grad_fn], {*self._ends, *self._products}):
+        for node in nodes([z.grad_fn], {*self._ends, *self._products}):
             if node in self._products:
                 found.append(self._products[node])
         return found
@@ -239,9 +233,9 @@ class Watcher(TorchFunctionMode):
         """What autograd's graph of the outputs holds and was not seen: activations under another name, functions of one's own."""
         seen = set(self._inside)
         for node, z in self._ends.items():
-            seen |= set(_nodes([node], {z.grad_fn}))
+            seen |= set(nodes([node], {z.grad_fn}))
         names: dict[str, int] = {}
-        for node in _nodes([t.grad_fn for t in out], set(), most=10**6):
+        for node in nodes([t.grad_fn for t in out], set(), most=10**6):
             own = isinstance(node, torch.autograd.function.BackwardCFunction)
             if node not in seen and (own or node.name() in NODES):
                 name = node.name().removesuffix("Backward0").removesuffix("Backward")
@@ -270,105 +264,3 @@ def _unit_of(z: Tensor, products: list[_Product]) -> int:
         if z.ndim == len(product.shape) and z.shape[product.unit] == product.shape[product.unit]:
             return product.unit
     return 1 if z.ndim > 3 else max(z.ndim, 2) - 1
-
-
-def _nodes(start: list[Any], ends: set[Any], most: int = FARTHEST) -> Iterator[Any]:
-    """The nodes of a graph from ``start`` back to ``ends``, which are given, but not what lies behind them."""
-    waiting = [node for node in start if node is not None]
-    known: set[Any] = set()
-    while waiting and len(known) < most:
-        node = waiting.pop()
-        if node in known:
-            continue
-        known.add(node)
-        yield node
-        if node not in ends:
-            waiting += [other for other, _ in node.next_functions if other is not None]
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and mappings."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        yield from (t for part in tree.values() for t in _tensors(part))
-    elif isinstance(tree, (list, tuple)):
-        yield from (t for part in tree for t in _tensors(part))
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and mappings."""
-    return list(_tensors(tree))
-
-
-def own_activations(model: nn.Module, run: Callable[[], Any]) -> dict[str, Kind | None]:
-    """Modules of a user's own that are elementwise functions, found by trying: ``run`` runs the model once.
-
-    None stands for one that only calls an activation of the table.
-    """
-    found: dict[str, Kind | None] = {}
-
-    def try_it(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            given = [t for t in args if isinstance(t, Tensor)]
-            alike = len(args) == len(given) == 1 and isinstance(out, Tensor) and out.shape == given[0].shape
-            if not alike or not given[0].is_floating_point() or name in found:
-                return
-            with torch.no_grad(), contextlib.suppress(Exception):  # whatever a user's module makes of other inputs
-                if _only_calls_one(module, given[0].detach()):
-                    found[name] = None
-                elif _is_elementwise(module, given[0].detach()):
-                    bounds = getattr(module, "asymptotes", None)
-                    found[name] = Kind(type(module).__name__, bounds=tuple(bounds) if bounds else None)
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(try_it(clean(name)))
-        for name, module in model.named_modules()
-        if name and not type(module).__module__.startswith("torch.") and not any(module.children())
-    ]
-    try:
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-class _Calls(TorchFunctionMode):
-    """Collects the activations of the table that are called: (z, h)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[Tensor, Tensor]] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if activation_call(getattr(func, "__name__", ""), func, args, kwargs) is not None:
-            self.found.append((args[0] if args else kwargs["input"], out))
-        return out
-
-
-def _only_calls_one(module: nn.Module, z: Tensor) -> bool:
-    z = z.clone()
-    with _Calls() as calls:
-        h = module.forward(z)
-    return len(calls.found) == 1 and calls.found[0][0] is z and calls.found[0][1] is h
-
-
-def _is_elementwise(module: nn.Module, like: Tensor) -> bool:
-    """Whether a module is a nonlinear function of single values: it commutes with any order of them, and is no line."""
-
-    def f(values: Tensor) -> Tensor:
-        return module.forward(values.clone())
-
-    # values that differ: where all are alike, any order is the same
-    z = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
-    order = torch.randperm(z.numel(), generator=torch.Generator().manual_seed(1)).to(z.device)
-    h, zero = f(z), f(torch.zeros_like(z))
-    if not torch.allclose(f(z.flatten()[order].view_as(z)).flatten(), h.flatten()[order], rtol=1e-3, atol=1e-5):
-        return False
-    odd = torch.allclose(h + f(-z), 2 * zero, rtol=1e-3, atol=1e-5)
-    return not (odd and torch.allclose(f(2 * z) - zero, 2 * (h - zero), rtol=1e-3, atol=1e-5))
