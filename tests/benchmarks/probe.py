@@ -28,7 +28,7 @@ import actbench
 from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
 
 EVERY, EXAMPLES = 100, 2000
-ROUNDS = {"mlp, batch 128": 10, "mlp, batch 1024": 8, "resnet-18, batch 128": 3, "resnet-18, batch 1024": 3}
+ROUNDS = {"mlp, batch 128": 10, "mlp, batch 1024": 8, "resnet-18, batch 128": 6, "resnet-18, batch 1024": 4}
 COLUMNS = ("case", "what", "milliseconds", "fastest", "slowest", "share %", "rounds")
 
 
