@@ -61,9 +61,10 @@ def test_functions_and_methods_are_seen_and_give_what_they_give(name):
     measured = Probe(model, x, y, loss=F.cross_entropy).measurements[0]
     z = model.first(x).detach().requires_grad_()
     h = function(z.clone())
+    mean, deviation = float(h.detach().mean()), float(z.detach().std(correction=0))
     F.cross_entropy(model.last(h), y, reduction="sum").backward()
-    assert measured.layers["activation_mean"][0] == pytest.approx(float(h.mean()), rel=1e-5)
-    assert measured.layers["preactivation_std"][0] == pytest.approx(float(z.std(correction=0)), rel=1e-5)
+    assert measured.layers["activation_mean"][0] == pytest.approx(mean, rel=1e-5)
+    assert measured.layers["preactivation_std"][0] == pytest.approx(deviation, rel=1e-5)
     assert measured.layers["delta_norm"][0] == pytest.approx(float(z.grad.square().sum(1).mean().sqrt()), rel=1e-5)
 
 
