@@ -299,6 +299,10 @@ def test_figures_go_to_loggers_in_the_form_that_they_take():
         (dict(every=-1), "every: -1"), (dict(at="linear"), "at: 'linear'"), (dict(chunk=0), "chunk: 0"),
         (dict(settings={"learning_rate": 1}), "setting 'learning_rate'"), (dict(settings={"depth": 3}), "depth is found"),
         (dict(settings={"lr": "fast"}), "lr: 'fast'"), (dict(steps_per_epoch=0), "steps_per_epoch: 0"),
+        (dict(loss="cross_entropy"), "loss: 'cross_entropy' is not a function"), (dict(loss=torch.nn.CrossEntropyLoss), "is a class"),
+        (dict(loss=lambda out: out), "loss: it cannot compare"), (dict(at=5), "at: 5"), (dict(every=1.5), "every: 1.5"),
+        (dict(settings=[1]), "settings: a list"), (dict(log="wandb"), "log: 'wandb'"), (dict(units="channels"), "units: 'channels'"),
+        (dict(units={"1": 1.0}), "is no dimension"), (dict(out=5), "out: '5'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_each(given, words):
@@ -308,7 +312,8 @@ def test_mistakes_are_one_line_each(given, words):
 
 def test_a_probe_set_must_fit():
     x, y = data(20, 6)
-    for wrong in ((x, y[:5]), ("words", None), (torch.tensor(1.0), None), (x[:0], y[:0]), ({}, None)):
+    unfit = ((x[:, :4], y), (x.double(), y), (x, y + 9), (x, "words"), (x.to_sparse(), y), (np.array([None]), None))
+    for wrong in ((x, y[:5]), ("words", None), (torch.tensor(1.0), None), (x[:0], y[:0]), ({}, None), *unfit):
         with pytest.raises(UserError):
             Probe(mlp(), *wrong, loss=F.cross_entropy)
 
@@ -332,6 +337,49 @@ def test_run_ids_are_stable_and_tell_networks_and_probe_sets_apart():
         )
         == 4
     )
+
+
+def test_lists_of_numbers_and_numbers_of_numpys_will_do():
+    x, y = data(20, 6)
+    wanted = Probe(mlp_of(0), x, y, loss=F.cross_entropy).measurements[0].network
+    found = Probe(mlp_of(0), x.tolist(), y.tolist(), loss=F.cross_entropy, every=np.int64(2), settings={"lr": np.float32(0.5)})
+    assert found.measurements[0].network == pytest.approx(wanted, nan_ok=True) and found.results.runs["lr"].tolist() == [0.5]
+
+
+def mlp_of(seed):
+    torch.manual_seed(seed)
+    return mlp()
+
+
+def test_a_model_that_was_changed_meanwhile_is_refused_and_so_is_a_step_after_the_end():
+    def prune(model):
+        torch.nn.utils.parametrizations.weight_norm(model[0])
+
+    def widen(model):
+        model[0], model[3] = nn.Linear(6, 20), nn.Linear(20, 8)
+
+    def replace(model):
+        model[1] = nn.GELU()
+
+    for change in (prune, widen, replace):
+        model = mlp()
+        probe = Probe(model, *data(20, 6), loss=F.cross_entropy, every=1)
+        change(model)
+        with pytest.raises(UserError, match="make a new probe after changing a model"):
+            probe.step()
+    probe = Probe(mlp(), *data(20, 6))
+    probe.close()
+    with pytest.raises(UserError, match="closed"):
+        probe.step()
+
+
+def test_names_that_would_break_a_line_of_a_table_are_made_whole(tmp_path):
+    strange = type('A,"b\n', (nn.Sequential,), {})()
+    for name, module in (("in", nn.Linear(6, 8)), ('r,"x\ny', nn.ReLU()), ("out", nn.Linear(8, 3))):
+        strange.add_module(name, module)
+    Probe(strange, *data(20, 6), out=tmp_path / "mine").close()
+    results = actbench.load(tmp_path / "mine")
+    assert results.runs["model"].tolist() == ['A,"b '] and set(results.layers["layer_name"]) == {'r,"x y'}
 
 
 # ---- the command

@@ -214,3 +214,16 @@ def test_frozen_weights_and_a_frozen_front_have_their_delta():
     found = Probe(model, *data(10, 6), loss=F.cross_entropy).measurements[0]
     assert found.layers["delta_norm"] == wanted.layers["delta_norm"] and found.layers["grad_norm"] == wanted.layers["grad_norm"]
     assert found.network["grad_norm_total"] < wanted.network["grad_norm_total"], "it is over trained parameters"
+
+
+def test_a_users_backward_hooks_are_not_called_activations_and_sparse_gradients_count():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[1].register_full_backward_hook(lambda module, given, got: None)
+    assert seen(model) == [("1", "relu", 8)]
+    words = torch.arange(12).view(6, 2)
+    totals = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        bag = nn.Sequential(nn.Embedding(12, 4, sparse=sparse), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+        totals.append(Probe(bag, words, words[:, 0] % 3, loss=F.cross_entropy).measurements[0].network["grad_norm_total"])
+    assert totals[0] == totals[1] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_an_exception_of_the_models_leaves_it_as_it_was():
         probe.measure()
     assert_untouched(before, everything(model))
     assert torch.equal(torch.get_rng_state(), state) and torch.is_grad_enabled()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UserError, match="ZeroDivisionError"):
         Probe(Convolutional(), *data(10, 2, 6, 6), loss=lambda out, labels: 1 / 0)
 
 
@@ -189,3 +190,49 @@ def test_the_input_is_not_written_into():
     kept = x.clone()
     Probe(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 3)), x, y, loss=F.cross_entropy).close()
     assert torch.equal(x, kept)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a compiler: no g++ here")
+def test_a_model_compiled_by_inductor_trains_on_bit_for_bit():
+    torch.manual_seed(0)
+    model, found = mlp(), []
+    for given in (False, True):
+        torch._dynamo.reset()
+        found.append(train(copy.deepcopy(model), (6,), with_probe=given, wrap=torch.compile))
+    assert_same(*found)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_distributed_model_trains_on_bit_for_bit(tmp_path):
+    torch.manual_seed(0)
+    model = mlp()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        wrap = nn.parallel.DistributedDataParallel
+        assert_same(*(train(copy.deepcopy(model), (6,), with_probe=given, wrap=wrap) for given in (False, True)))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_users_own_setattr_and_train_are_not_called():
+    class Strict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+            vars(self)["done"] = True
+
+        def __setattr__(self, name, value):
+            if "done" in vars(self):
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+        def train(self, mode=True):
+            raise AssertionError("it is not asked")
+
+        def forward(self, x):
+            return self.last(F.relu(self.first(x)))
+
+    model = Strict()
+    Probe(model, *data(10, 6), loss=F.cross_entropy)
+    assert model.training

@@ -52,6 +52,8 @@ def new_alert(expression: str, action: str) -> Alert:
     """An alert; UserError for what is no expression, or names no metric or setting."""
     if action not in ACTIONS:
         raise unknown("action", action, ACTIONS)
+    if not isinstance(expression, str):
+        raise UserError(f"{expression!r} is no expression; write one such as 'max(dead_fraction) <= 0.5'")
     found = parse(expression)
     if isinstance(found, ClaimIs):
         raise UserError(f"'{expression}': a claim is judged by `actbench judge`, not by a probe")

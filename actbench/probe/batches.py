@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from actbench.base.errors import UserError
+from actbench.probe.arguments import whole
 from actbench.probe.undisturbed import random_state_kept
 
 LABELS = ("labels", "label", "y", "target", "targets")  # of a batch that is a mapping
@@ -84,9 +85,7 @@ def probe_set(x: Any, y: Any, *, examples: int, chunk: int) -> ProbeSet:
     Raises:
         UserError: there is nothing, or x and y are of unequal length.
     """
-    for name, value in (("examples", examples), ("chunk", chunk)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name}: {value!r} is not a whole number of at least 1")
+    examples, chunk = whole("examples", examples, 1), whole("chunk", chunk, 1)
     if isinstance(x, torch.utils.data.DataLoader):
         if y is not None:
             raise UserError("y: a DataLoader's batches have their own labels")
@@ -95,7 +94,7 @@ def probe_set(x: Any, y: Any, *, examples: int, chunk: int) -> ProbeSet:
         if not batches:
             raise UserError("x: the DataLoader has no batch")
         return ProbeSet(batches, chunk)
-    inputs, labels = _map(torch.as_tensor, x), _map(torch.as_tensor, y)
+    inputs, labels = _as_tensors("x", x), _as_tensors("y", y)
     found, count = _first(inputs), 0
     if found is None or not found.ndim or not (count := len(found)):
         raise UserError(f"x: {type(x).__name__} holds no examples; give a tensor, a tuple or mapping of tensors, or a DataLoader")
@@ -141,6 +140,19 @@ def _as_batch(found: Any) -> Batch:
     if first is None or not first.ndim:
         raise UserError(f"x: a batch of the DataLoader is a {type(found).__name__} without tensors")
     return Batch(inputs, labels, len(first))
+
+
+def _as_tensors(name: str, given: Any) -> Any:
+    """What a user gave, with tensors in place of arrays and of lists of numbers; UserError for what cannot be one."""
+    try:
+        if isinstance(given, list) and not any(True for _ in _leaves(given)):
+            return torch.as_tensor(np.array(given) if any(isinstance(one, np.ndarray) for one in given) else given)
+        tree = _map(torch.as_tensor, given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name}: it cannot be made a tensor ({error})") from error
+    if any(t.layout is not torch.strided for t in _leaves(tree)):
+        raise UserError(f"{name}: a sparse tensor has no examples to take; give {name}.to_dense()")
+    return tree
 
 
 def _map(function: Callable[[Any], Any], tree: Any) -> Any:

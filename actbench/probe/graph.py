@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,5 +34,5 @@ def tensors(tree: Any) -> list[Tensor]:
 
 
 def clean(name: str) -> str:
-    """A module's name without what compiling adds."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    """A module's name without what compiling adds, and without control characters, which would break a line of a table."""
+    return ".".join(re.sub(r"[\x00-\x1f\x7f]", " ", part) for part in name.split(".") if part != "_orig_mod")

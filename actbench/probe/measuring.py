@@ -6,15 +6,16 @@ of their losses gives all of them.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from actbench.base.errors import UserError
+from actbench.base.errors import UserError, shown
 from actbench.probe.batches import Batch, ProbeSet
 from actbench.probe.graph import tensors
 from actbench.probe.kinds import Kind
@@ -63,12 +64,17 @@ class Measurer:
         self.own: dict[str, Kind | None] = {}
         with undisturbed(model) as parameters:
             few = data.few(device_of(model))
-            self.own = own_activations(model, lambda: few.run(model))
-            watcher, out = self._watch(few, parameters)
+            with _told(f"model: {type(model).__name__} cannot be run on x, {_shapes(few.inputs)}"):
+                self.own = own_activations(model, lambda: few.run(model))
+                watcher, out = self._watch(few, parameters)
             found = _hidden(watcher, out)
             self.unseen = [*watcher.unseen, *watcher.missed(tensors(out))]
             if loss is not None:
-                self._check_loss(out, few)
+                with _told(f"loss: it cannot compare the model's output, {_shapes(out)}, with y, {_shapes(few.labels)}"):
+                    self._check_loss(out, few)
+                with _told("model: its gradients cannot be had"):
+                    total, watched = self._total_loss(out, few), [z for layer in found for z in layer.z]
+                    torch.autograd.grad(total, watched or [total], allow_unused=True)
         if not found:
             hint = f"; it has {', '.join(self.unseen)}" if self.unseen else ""
             raise UserError(f"model: {type(model).__name__} runs no activation that can be seen{hint}")
@@ -100,10 +106,7 @@ class Measurer:
         for batch in self.data.chunks(device):
             watcher, out = self._watch(batch, parameters)
             layers = _hidden(watcher, out)
-            names = [layer.name for layer in layers]
-            if names != [layer.name for layer in self.layers]:
-                strange = next(iter(set(names) ^ {layer.name for layer in self.layers}), "their order")
-                raise UserError(f"model: it does not run the same layers every time ({strange})")
+            self._check_same(layers, parameters)
             stats = stats or [self._new_stats(layer, place) for place, layer in enumerate(layers)]
             for layer, of_layer in zip(layers, stats, strict=True):
                 of_layer.observe(layer.by_unit(layer.z), layer.by_unit(layer.h))
@@ -113,6 +116,17 @@ class Measurer:
                 loss = loss + total.detach().double()
                 self._backward(total, layers, stats, wanted, sums, batch.examples)
         return self._figures(stats, parameters, before, sums, trained, loss, right)
+
+    def _check_same(self, layers: list[Layer], parameters: Mapping[str, Tensor]) -> None:
+        """UserError for a model whose layers are not those that it had."""
+        found = [(layer.name, layer.kind.name, layer.by_unit(layer.z[:1]).shape[1]) for layer in layers]
+        known = [(layer.name, layer.kind.name, layer.units) for layer in self.layers]
+        gone = [name for layer in self.layers for name in layer.weights if name not in parameters]
+        if found != known or gone:
+            strange = gone or sorted({name for name, _, _ in {*found} ^ {*known}}) or ["their order"]
+            raise UserError(
+                f"model: it does not run the same layers every time ({strange[0]}); make a new probe after changing a model"
+            )
 
     def _watch(self, batch: Batch, parameters: Mapping[str, Tensor]) -> tuple[Watcher, Any]:
         with Watcher(self.model, parameters, self.own, self.units) as watcher:
@@ -163,6 +177,7 @@ class Measurer:
         for layer, of_layer in zip(layers, stats, strict=True):
             mine, found = found[: len(layer.z)], found[len(layer.z) :]
             of_layer.observe_delta(layer.by_unit(mine), examples)
+        found = [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]  # an embedding's may be sparse
         for name, gradient in zip(parameters, found, strict=True):
             if name in sums:
                 sums[name] += gradient
@@ -213,6 +228,23 @@ class Measurer:
         return Figures(of_network, of_layers, is_finite)
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever a user's code raises when it is first tried becomes one line; what it raises later is left as it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} ({type(error).__name__}: {shown(error)})") from error
+
+
+def _shapes(tree: Any) -> str:
+    """What tensors there are, such as ``float32 tensor (2, 6)``."""
+    found = [f"{str(t.dtype).removeprefix('torch.')} tensor {tuple(t.shape)}" for t in tensors(tree)]
+    return " and ".join(found) if 0 < len(found) < 4 else f"of type {type(tree).__name__}"
+
+
 def _hidden(watcher: Watcher, out: Any) -> list[Layer]:
     """The layers but those whose h is the model's output."""
     outputs = {(t.data_ptr(), t.numel()) for t in tensors(out) if t.numel()}
@@ -222,6 +254,9 @@ def _hidden(watcher: Watcher, out: Any) -> list[Layer]:
 def _check_units(layers: list[Layer], units: Units) -> None:
     """UserError for a dimension that a layer does not have, or a layer that there is not."""
     names = [layer.name for layer in layers]
+    dimensions = [*units.values()] if isinstance(units, Mapping) else [units]
+    if any(not isinstance(one, int) or isinstance(one, bool) for one in dimensions if one is not None):
+        raise UserError(f"units: {shown(repr(units))} is no dimension of z, nor a mapping of layers' names to dimensions")
     for name in units if isinstance(units, Mapping) else ():
         if name not in names and not any(known.startswith(f"{name}#") for known in names):
             raise UserError(f"units: no layer '{name}'; there are {', '.join(names)}")

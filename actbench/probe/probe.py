@@ -19,8 +19,10 @@ from actbench.base.errors import UserError
 from actbench.engine.evaluation import Evaluation
 from actbench.engine.trainer import Measurements
 from actbench.probe import alerts
+from actbench.probe.arguments import check_function, name_of, whole
 from actbench.probe.batches import probe_set
 from actbench.probe.folder import ProbeFolder, facts_of
+from actbench.probe.graph import clean
 from actbench.probe.logging import figures_of, send
 from actbench.probe.measuring import Figures, LossFunction, Measurer
 from actbench.probe.schedule import Schedule
@@ -111,12 +113,14 @@ class Probe:
             UserError: the arguments do not fit, the model runs no activation, or ``out`` holds something else.
         """
         if not isinstance(model, nn.Module):
-            raise UserError(f"model: a {type(model).__name__} is no torch.nn.Module")
-        for name, number in (("steps_per_epoch", steps_per_epoch), ("start", start)):
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < (name != "start")):
-                raise UserError(f"{name}: {number!r} is not a whole number of steps")
-        self._model, self._schedule, self._log, self._epoch = bare(model), Schedule(every, at), log, steps_per_epoch
-        known = check_own_settings(settings or {})
+            given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise UserError(f"model: {given} is no torch.nn.Module")
+        check_function("loss", loss, "F.cross_entropy")
+        check_function("log", log, "wandb.log")
+        start = whole("start", start)
+        self._epoch = None if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
+        self._model, self._schedule, self._log = bare(model), Schedule(every, at), log
+        known = check_own_settings({} if settings is None else settings)
         self._folder = None if out is None else ProbeFolder(out)
         self._data = probe_set(x, y, examples=examples, chunk=chunk)
         if not self._data.has_labels and not self._data.is_named:
@@ -140,6 +144,7 @@ class Probe:
 
     def step(self) -> None:
         """Is called after every step of the optimizer; measures when it is time."""
+        self._check_open()
         self._steps += 1
         if self._steps >= self._due:
             self.measure()
@@ -148,8 +153,7 @@ class Probe:
 
     def measure(self) -> Measurement:
         """Measures the network as it is now, and keeps what it found. Measuring twice at one step replaces the first."""
-        if self._closed:
-            raise UserError("the probe is closed; make a new one to go on measuring")
+        self._check_open()
         self._due = self._schedule.after(self._steps)
         kept, self._before = self._before, None
         figures = self._measurer.measure(kept[1] if kept and kept[0] == self._steps - 1 else None)
@@ -205,6 +209,10 @@ class Probe:
         elif not self._closed:
             self._end()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UserError("the probe is closed; make a new one to go on measuring")
+
     def _keep_weights(self) -> None:
         """Before the step that ends in a measurement, which tells how much it changed."""
         if self._steps + 1 >= self._due:
@@ -224,9 +232,9 @@ class Probe:
         units = {layer.units for layer in layers}
         dtype = next((str(p.dtype).removeprefix("torch.") for p in self._model.parameters()), "float32")
         settings = {
-            "dataset": DATASET, "model": type(self._model).__name__, "activation": "+".join(names), "depth": len(layers),
+            "dataset": DATASET, "model": clean(type(self._model).__name__), "activation": "+".join(names), "depth": len(layers),
             "width": units.pop() if len(units) == 1 else None, "probe_size": data.examples, "dtype": dtype,
-            "loss": _name_of(loss), "dataset_checksum": data.checksum,
+            "loss": name_of(loss), "dataset_checksum": data.checksum,
             "model_checksum": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], **self._settings_of(layers), **known,
         }  # fmt: skip
         taken = self._folder.known() if self._folder is not None else set()
@@ -282,11 +290,3 @@ class Probe:
         held, alert.held = alert.held, holds
         if not holds and held is not False:
             alerts.give(alert, f"{text} at step {last.step:,}")
-
-
-def _name_of(loss: Any) -> str | None:
-    """A loss by its usual name."""
-    if loss is None:
-        return None
-    name = getattr(loss, "__name__", type(loss).__name__)
-    return {"CrossEntropyLoss": "cross_entropy", "mse_loss": "mse", "MSELoss": "mse", "<lambda>": "own"}.get(name, name)

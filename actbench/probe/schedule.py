@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import count
 
 from actbench.base.errors import UserError
+from actbench.probe.arguments import whole
 
 PER_DECADE = 10  # measurements per tenfold steps of the schedule "log"
 
@@ -25,9 +26,11 @@ class Schedule:
         if isinstance(at, str) and not self.log:
             raise UserError(f"at: '{at}' is not known; allowed: log, or a list of steps")
         if at is not None and not isinstance(at, str):
-            self.steps = sorted({_whole("at", step) for step in at})
+            if not isinstance(at, Iterable):
+                raise UserError(f"at: {at!r} is no list of steps; allowed: log, or a list of steps")
+            self.steps = sorted({whole("at", step) for step in at})
         elif not self.log:
-            self.every = _whole("every", every or 0)
+            self.every = whole("every", 0 if every is None else every)
 
     def after(self, step: int) -> float:
         """The next step that is due after this one; infinite if there is none."""
@@ -37,9 +40,3 @@ class Schedule:
             start = max(0, int(PER_DECADE * math.log10(max(step, 1))) - 1)
             return next(due for due in (round(10 ** (k / PER_DECADE)) for k in count(start)) if due > step)
         return (step // self.every + 1) * self.every if self.every else math.inf
-
-
-def _whole(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UserError(f"{name}: {value!r} is not a whole number of steps")
-    return value

@@ -89,7 +89,7 @@ class Watcher(TorchFunctionMode):
         scripts: list[str] = []
         for name, module in ((clean(name), module) for name, module in self.model.named_modules()):
             if isinstance(module, torch.jit.ScriptModule):
-                if not any(name.startswith(f"{outer}.") for outer in scripts):
+                if not any(not outer or name.startswith(f"{outer}.") for outer in scripts):
                     self.unseen[f"{name or 'the model'}: TorchScript, whose inside torch does not show"] = None
                     scripts.append(name)
                 continue
@@ -185,7 +185,9 @@ class Watcher(TorchFunctionMode):
         path = self._path[-1]
         if found is None:
             self.unseen[f"{path or name}: packed sequences and projections are not unrolled"] = None
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            self._enclose(tensors(out), args)
+            return out
         out, walked = found
         for one in walked:
             given = [self._names.get(id(w)) for w in (one.weights.inward, one.weights.recurrent)]
@@ -193,10 +195,14 @@ class Watcher(TorchFunctionMode):
             weights = tuple(weight for weight in given if weight is not None)
             self._add(place, Kind(one.activation), -1, weights, one.state.zs, one.state.hs)
         outputs = [t for t in (out if isinstance(out, tuple) else (out,)) if t.grad_fn is not None]
-        inputs = [t for t in tensors(args) if t.grad_fn is not None]
-        self._inside |= set(nodes([t.grad_fn for t in outputs], {t.grad_fn for t in inputs}))
+        self._enclose(outputs, args)
         self._ends |= {t.grad_fn: walked[-1].state.zs[-1] for t in outputs}
         return out
+
+    def _enclose(self, outputs: list[Tensor], args: Any) -> None:
+        """Notes the nodes between what went into a recurrent function and what came out."""
+        inputs = {t.grad_fn for t in tensors(args) if t.grad_fn is not None}
+        self._inside |= set(nodes([t.grad_fn for t in outputs], inputs)) - inputs
 
     def _note_product(self, name: str, args: Any, kwargs: Any, out: Any) -> None:
         if not isinstance(out, Tensor) or out.grad_fn is None:
@@ -236,7 +242,7 @@ class Watcher(TorchFunctionMode):
             seen |= set(nodes([node], {z.grad_fn}))
         names: dict[str, int] = {}
         for node in nodes([t.grad_fn for t in out], set(), most=10**6):
-            own = isinstance(node, torch.autograd.function.BackwardCFunction)
+            own = isinstance(node, torch.autograd.function.BackwardCFunction) and not node.name().startswith("BackwardHook")
             if node not in seen and (own or node.name() in NODES):
                 name = node.name().removesuffix("Backward0").removesuffix("Backward")
                 name = f"{name}, a torch.autograd.Function: what it does is not shown" if own else f"{name}, called out of sight"

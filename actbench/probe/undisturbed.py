@@ -36,6 +36,8 @@ def bare(model: nn.Module) -> nn.Module:
         raise UserError("model: it is sharded over devices, so no process has its whole layers to measure")
     if {"DistributedDataParallel", "DataParallel"} & set(kinds):
         return bare(cast(nn.Module, model.module))
+    if device_of(model).type == "meta":
+        raise UserError("model: it is on the device 'meta', so it has no values to measure")
     if any(nn.parameter.is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         raise UserError("model: it has lazy layers that have seen no input yet; call it once before it is probed")
     return model
@@ -89,10 +91,10 @@ def _replace(model: nn.Module) -> dict[str, Tensor]:
             module.eval()
             parameters |= {names[id(p)]: p for p in module.parameters(recurse=False) if id(p) in names}
             continue
-        module.training = False
         facts = vars(module)
+        facts["training"] = False  # past a user's own __setattr__ and train()
         if facts.get("_compiled_call_impl") is not None:
-            module._compiled_call_impl = None
+            facts["_compiled_call_impl"] = None
         for key, p in module._parameters.items():
             if p is not None:
                 if id(p) not in alias:

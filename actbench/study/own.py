@@ -36,10 +36,13 @@ def check_own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a name that is no setting, a value of a wrong type, or one that is found without being told.
     """
+    if not isinstance(settings, Mapping):
+        raise UserError(f'settings: a {type(settings).__name__}; give a mapping such as {{"lr": 0.1, "seed": 3}}')
     checked = {}
     for name, value in settings.items():
         check_setting_name(str(name))
         if name in FOUND:
             raise UserError(f"settings: {name} is found from the model and the probe set; leave it out")
-        checked[str(name)] = check_own_value(name, value)
+        one = value.item() if getattr(value, "shape", None) == () else value  # a number of numpy's or torch's
+        checked[str(name)] = check_own_value(name, one)
     return checked
