@@ -75,8 +75,8 @@ INSIDE = {
     ],
     "page": [["table"], ["drawn", "facts", "networks"], ["claims"], ["answer", "html"], ["write"]],
     "probe": [
-        ["graph", "kinds", "logging", "recurrent", "schedule", "table", "undisturbed"],
-        ["alerts", "batches", "own", "seeing"],
+        ["arguments", "graph", "kinds", "logging", "recurrent", "table", "undisturbed"],
+        ["alerts", "batches", "own", "schedule", "seeing"],
         ["folder", "measuring"],
         ["probe"],
         ["hugging_face", "lightning"],

@@ -15,11 +15,12 @@ import actbench
 from tests.probed import data, mlp
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_its_folder_can_be_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["probe_your_own.py", str(tmp_path / "mine")])
     runpy.run_path(str(Path(__file__).parent / "examples" / "probe_your_own.py"), run_name="__main__")
     runs = actbench.load(tmp_path / "mine").runs
-    assert list(runs["lr"]) == [0.05, 3.0] and list(runs["steps"]) == [30, 30]
+    assert list(runs["lr"]) == [0.05, 3.0] and list(runs["steps"]) == [100, 100]
     assert "relu()#2" not in capsys.readouterr().out.partition("lr=3.0")[0].partition("act")[0]
     assert runs["dead_fraction"].iloc[0] <= runs["dead_fraction"].iloc[1]
 

@@ -52,7 +52,10 @@ def assert_same(one, other):
     assert torch.equal(one[3], other[3]) and one[4:] == other[4:]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+FEW = ("mlp", "cnn", "lstm")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in NETWORKS])
 def test_training_with_a_probe_is_training_without_it_bit_for_bit(name):
     make, shape = NETWORKS[name]
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 python tests/examples/probe_your_own.py results/mine
 actbench report results/mine --by lr --metric dead_fraction,died_fraction,train_accuracy
+actbench report results/mine --figure lines --x step --y dead_fraction --hue layer --facet lr --out results/probe.svg
 actbench check results/mine 'max(dead_fraction, lr=0.05) <= 0.2'
 """
 
@@ -38,7 +39,7 @@ def main(out: str) -> None:
         model = Net()
         optimizer = torch.optim.SGD(model.parameters(), lr=lr)
         with actbench.Probe(model, x[:200], y[:200], loss=F.cross_entropy, every=10, out=out, settings={"lr": lr}) as probe:
-            for _ in range(30):
+            for _ in range(100):
                 batch = torch.randint(0, len(x), (64,))
                 optimizer.zero_grad()
                 F.cross_entropy(model(x[batch]), y[batch]).backward()
