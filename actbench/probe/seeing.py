@@ -242,9 +242,10 @@ class Watcher(TorchFunctionMode):
             seen |= set(nodes([node], {z.grad_fn}))
         names: dict[str, int] = {}
         for node in nodes([t.grad_fn for t in out], set(), most=10**6):
-            own = isinstance(node, torch.autograd.function.BackwardCFunction) and not node.name().startswith("BackwardHook")
-            if node not in seen and (own or node.name() in NODES):
-                name = node.name().removesuffix("Backward0").removesuffix("Backward")
+            name = node.name()
+            own = isinstance(node, torch.autograd.function.BackwardCFunction) and not name.startswith("BackwardHook")
+            if node not in seen and (own or name in NODES):
+                name = name.removesuffix("Backward0").removesuffix("Backward")
                 name = f"{name}, a torch.autograd.Function: what it does is not shown" if own else f"{name}, called out of sight"
                 names[name] = names.get(name, 0) + 1
         return [f"{name} ({count} times)" if count > 1 else name for name, count in names.items()]
