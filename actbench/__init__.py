@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actbench.base.errors import UserError
     from actbench.figures.loaded import load
+    from actbench.probe.probe import Probe
     from actbench.results.frames import Results
     from actbench.run.loop import run_study
     from actbench.run.options import Options, Outcome
     from actbench.verdicts.verdict import verdict
 
-__all__ = ["Options", "Outcome", "Results", "UserError", "load", "run_study", "verdict"]
+__all__ = ["Options", "Outcome", "Probe", "Results", "UserError", "load", "run_study", "verdict"]
 
 _HOMES = {
     "load": "figures.loaded", "Results": "results.frames", "run_study": "run.loop", "Options": "run.options",
-    "Outcome": "run.options", "UserError": "base.errors", "verdict": "verdicts.verdict",
+    "Outcome": "run.options", "Probe": "probe.probe", "UserError": "base.errors", "verdict": "verdicts.verdict",
 }  # fmt: skip
 
 

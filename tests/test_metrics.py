@@ -38,14 +38,16 @@ def brute_force(net: oracle.Plain, x: torch.Tensor, y: torch.Tensor, before=None
     net.zero_grad()
     oracle.data_loss(spec, net(x), x, y).backward()
     activation = spec.activation
-    bounds = {"tanh": (-1, 1), "hard_tanh": (-1, 1), "hard_sigmoid": (0, 1), "sigmoid": (0, 1)}.get(activation)
+    bounds = {
+        "tanh": (-1, 1), "hard_tanh": (-1, 1), "softsign": (-1, 1), "hard_sigmoid": (0, 1), "sigmoid": (0, 1), "relu6": (0, 6),
+    }.get(activation)  # fmt: skip
     units: dict[str, list[list[float]]] = {}
     layers: dict[str, list[float]] = {}
     dead_now = []
     for layer in range(depth):
         by_example = [d.numpy() for d in delta_all[layer]]
         z, h, delta = (torch.cat(part[layer]).numpy() for part in (z_all, h_all, delta_all))
-        silent = activation in ("relu", "crelu", "dark_relu", "hard_sigmoid")  # 0 on an interval
+        silent = activation in ("relu", "relu6", "crelu", "dark_relu", "hard_sigmoid", "hard_swish")  # 0 on an interval
         zeros = [[v == 0 and silent for v in h[:, u]] for u in range(h.shape[1])]
         dead = [all(of_unit) for of_unit in zeros]
         dead_now.append(dead)

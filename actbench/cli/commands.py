@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from actbench.base.errors import UserError, one_line, shown
+from actbench.base.errors import one_line
 from actbench.base.machine import user_modules_importable
 from actbench.cli import completion
 from actbench.cli.group import Commands
-
-DataDir = Annotated[Path | None, Option(metavar="DIR", help="Folder of data sets. [default: $ACTBENCH_DATA or the cache]")]
-WithPage = Annotated[bool, Option("--report", help="Write the page, report.html, into the result folder, too.")]
-
+from actbench.cli.options import AsJson, DataDir, Device, Fresh, WithPage, Workers, said
+from actbench.cli.probe_command import probe
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -26,20 +22,6 @@ app = typer.Typer(
     help="Do units die with this activation, and at which depth, init, bias and learning rate? "
          "Trains hundreds of networks at once and reports it.",
 )  # fmt: skip
-
-
-def _workers(text: str) -> int:
-    if not re.fullmatch("0*[1-9][0-9]{0,5}", text):
-        raise UserError(f"--workers: '{shown(text)}' is not a whole number of at least 1")
-    return int(text)
-
-
-def _said(*, quiet: bool) -> dict[str, Any]:
-    """Options of every command that trains: the command line, and where notes go."""
-    return {
-        "command": shlex.join(["actbench", *sys.argv[1:]]),
-        "on_note": lambda text: None if quiet else print(f"note: {text}", file=sys.stderr),
-    }
 
 
 def _version(wanted: bool) -> None:
@@ -69,14 +51,14 @@ def run(
         ),
     ] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help="Result folder. [default: results/STUDY]")] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
+    fresh: Fresh = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Forecast time and memory; write nothing.")] = False,
-    device: Annotated[str, Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
-    workers: Annotated[int | None, Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
     data_dir: DataDir = None,
     config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder of studies.")] = None,
     with_page: WithPage = False,
-    as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
+    as_json: AsJson = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Train the networks of a study that have no result yet.
@@ -93,7 +75,7 @@ def run(
     if study is not None:
         overrides.remove(study)
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **_said(quiet=quiet)
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **said(quiet=quiet)
     )  # fmt: skip
     if dry_run:
         from actbench.cli.run_view import print_forecast
@@ -127,16 +109,16 @@ def judge(
         ),
     ] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help="Result folder. [default: results/trial]")] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Set old results aside (never delete them) and start anew.")] = False,
+    fresh: Fresh = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Forecast time; write nothing.")] = False,
     quick: Annotated[bool, Option("--quick", help="8 seeds, judged once, at an unshared 5 %; for a first impression.")] = False,
-    device: Annotated[str, Option(metavar="auto|cpu|cuda|cuda:N", help="Where to train.")] = "auto",
-    workers: Annotated[int | None, Option(metavar="N", parser=_workers, help="Packs at a time. [default: one per core]")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
     data_dir: DataDir = None,
     config_dir: Annotated[Path | None, Option(metavar="DIR", help="A further folder, whose claims/ holds claims.")] = None,
     junit: Annotated[Path | None, Option(metavar="FILE", help="Write the verdicts as JUnit XML, too.")] = None,
     with_page: WithPage = False,
-    as_json: Annotated[bool, Option("--json", help="One JSON object on stdout when done.")] = False,
+    as_json: AsJson = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress and no verdicts.")] = False,
 ) -> None:
     """Put claims of the tutorials on trial: train what is missing, state the verdicts.
@@ -148,7 +130,7 @@ def judge(
     from actbench.run.options import Options
 
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **_said(quiet=quiet)
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **said(quiet=quiet)
     )  # fmt: skip
     from actbench.cli import judge_view
 
@@ -228,6 +210,9 @@ def check(
     from actbench.cli.check_view import check_and_show
 
     raise typer.Exit(check_and_show(path, expressions or [], against, junit, as_json=as_json))
+
+
+app.command()(probe)
 
 
 @app.command("list")

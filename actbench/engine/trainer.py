@@ -28,6 +28,7 @@ class Measurements:
 
     units: list[int]  # of each hidden layer
     evaluations: list[Evaluation] = field(default_factory=list)  # initialisation first
+    layer_names: tuple[str, ...] = ()  # of a network of a user's own
     finite: np.ndarray = field(init=False)  # [R] whether all losses and evaluations were finite (else the network diverged)
     steps: np.ndarray = field(init=False)  # [R] how many steps had a finite training loss
     parameters: np.ndarray = field(init=False)  # [R] how many trained numbers a network has

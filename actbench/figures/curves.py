@@ -45,13 +45,18 @@ def over_training(results: Results, name: str) -> Figure:
     """Curves over training, a line for each value of the leading axis, a panel for each of the next."""
     metric, what = OVER_TRAINING[name]
     study = arranged(results)
-    return _drawn(study, study.results, name, f"{what} over training", metric, "epoch", study.panels)
+    return _drawn(study, study.results, name, f"{what} over training", metric, _time(results), study.panels)
 
 
 def has_training(results: Results, name: str) -> bool:
     """Whether there is a curve: a metric at two evaluations."""
     history = results.history
-    return history.loc[history[OVER_TRAINING[name][0]].notna(), "epoch"].nunique() > 1
+    return history.loc[history[OVER_TRAINING[name][0]].notna(), _time(results)].nunique() > 1
+
+
+def _time(results: Results) -> str:
+    """What time is counted in: steps where a probe did not know its epochs."""
+    return "epoch" if results.history["epoch"].notna().all() else "step"
 
 
 def by_layer(results: Results, name: str) -> Figure:

@@ -20,7 +20,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "runs": (*KEY_COLUMNS, *SETTING_COLUMNS, "status", "steps", *LOSSES, *RUN_METRICS, *EPOCHS_TO,
              "parameters", "evaluations", "seconds", "error", "session"),
     "history": (*KEY_COLUMNS, "epoch", "step", *LOSSES, *NETWORK_METRICS, "session"),
-    "layers": (*KEY_COLUMNS, "epoch", "step", "layer", *LAYER_COLUMNS, "session"),
+    "layers": (*KEY_COLUMNS, "epoch", "step", "layer", *LAYER_COLUMNS, "layer_name", "session"),
 }  # fmt: skip
 # without which a table of whatever format is none
 NEEDED = {"runs": {*KEY_COLUMNS, "status", "evaluations"}, "history": {*KEY_COLUMNS, "epoch", "step"},
@@ -35,5 +35,5 @@ NUMBER = r"(?:-?[0-9]{1,25}(?:\.[0-9]{1,25})?(?:e[-+][0-9]{2,3})?)?"
 FIELDS = {
     **{name: {"str": _TEXT, "bool": "(?:true|false)?", "int": "[0-9]{0,19}"}.get(kind, NUMBER) for name, kind in TYPES.items()},
     **dict.fromkeys(("steps", "step", "layer", "units", "parameters", "evaluations", "session"), "[0-9]{0,15}"),
-    "run_id": "[0-9a-f]{16}", "status": "|".join((*FINISHED, "failed")), "error": _TEXT,
+    "run_id": "[0-9a-f]{16}", "status": "|".join((*FINISHED, "failed")), "error": _TEXT, "layer_name": _TEXT,
 }  # fmt: skip

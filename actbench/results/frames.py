@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from actbench.study.spec import TYPES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# what goes by a name → the column that says what it holds
+CONTENTS = {"dataset": "dataset_checksum", "activation": "activation_checksum", "init": "init_version", "model": "model_checksum"}
 
 
 @dataclass
@@ -57,22 +61,29 @@ def load(*folders: str | Path, by_folder: bool = False) -> Results:
     for folder, contents in known.items():
         finished = finished_of(contents.tables)
         taken |= {run_id: folder for run_id in contents.tables["runs"] if run_id in finished or run_id not in taken}
-    texts = {"run_id": "string", **{name: "string" for name, kind in TYPES.items() if kind == "str"}}
     frames: dict[str, pd.DataFrame] = {}
     for table in TABLES:
-        lines, origins = [HEADERS[table]], []
+        lines: list[str] = []
+        origins: list[str] = []
         for folder, contents in known.items():
             for run_id, some in contents.tables[table].items():
                 # rows without a network may wait for a part to be merged
                 if run_id in contents.tables["runs"] if by_folder else taken.get(run_id) == folder:
                     lines += some
                     origins += [folder if by_folder else ""] * len(some)
-        frame = pd.read_csv(io.StringIO("".join(lines)), dtype=texts, keep_default_na=False, na_values=[""])
-        frames[table] = frame.assign(folder=pd.Series(origins, dtype="string"))
+        frames[table] = frame_of(table, lines).assign(folder=pd.Series(origins, dtype="string"))
     _tell_contents_apart(frames)
     if not by_folder:
         frames = {table: frame.drop(columns="folder") for table, frame in frames.items()}
     return Results(**frames, meta=[contents.meta for contents in known.values()])
+
+
+def frame_of(table: str, lines: Iterable[str]) -> pd.DataFrame:
+    """Lines of a table, in the columns of today, as a frame."""
+    import pandas as pd
+
+    texts = dict.fromkeys(("run_id", "layer_name", *(n for n, kind in TYPES.items() if kind == "str")), "string")
+    return pd.read_csv(io.StringIO("".join([HEADERS[table], *lines])), dtype=texts, keep_default_na=False, na_values=[""])
 
 
 def _check_agreement(one: str, left: Contents, other: str, right: Contents) -> None:
@@ -98,7 +109,7 @@ def _figures(tables: Tables, run_id: str) -> list[list[str]]:
 
 def _tell_contents_apart(frames: dict[str, pd.DataFrame]) -> None:
     """Gives data files of one content one name, and what has one name and several contents or definitions several names."""
-    for name, what in (("dataset", "dataset_checksum"), ("activation", "activation_checksum"), ("init", "init_version")):
+    for name, what in CONTENTS.items():
         runs = frames["runs"]
         content, named = runs[what].astype("string"), runs[name]
         if content.isna().all():

@@ -50,8 +50,14 @@ def counts_units(metric: str) -> bool:
 
 
 def default_metric(runs: pd.DataFrame, split: str = "test") -> str:
-    """The metric that ranks networks: accuracy, or the loss if nothing is classified."""
+    """The metric that ranks networks: accuracy, or the loss if nothing is classified.
+
+    Of networks of a user's own that have no test figures it is that of their probe set, or the share of dead units.
+    """
     accuracy, loss = f"{split}_accuracy", f"{split}_loss"
+    if split == "test" and runs[[name for name in (accuracy, loss) if name in runs]].isna().all(axis=None):
+        known = [name for name in ("train_accuracy", "train_loss", "dead_fraction") if name in runs and runs[name].notna().any()]
+        return known[0] if known else accuracy
     return accuracy if runs[accuracy].notna().any() or loss not in runs or runs[loss].isna().all() else loss
 
 

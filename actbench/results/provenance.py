@@ -54,7 +54,14 @@ def meta_of(
     sessions = before.get("sessions", [])
     if command is None:
         return {**meta, "sessions": sessions}
-    session = {
+    session = session_of(command, device)
+    # the last session's facts stand beside the list as well, where those of the only session always stood
+    return {**meta, **session, "sessions": [*sessions, {"session": len(sessions) + 1, "study": study.name, **session}]}
+
+
+def session_of(command: str, device: str) -> dict[str, Any]:
+    """What meta.json keeps of a session that begins."""
+    return {
         "command": command,
         "started": now(),
         "finished": None,
@@ -62,8 +69,6 @@ def meta_of(
         "versions": machine.versions(),
         "hardware": machine.hardware(device),
     }
-    # the last session's facts stand beside the list as well, where those of the only session always stood
-    return {**meta, **session, "sessions": [*sessions, {"session": len(sessions) + 1, "study": study.name, **session}]}
 
 
 def other_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

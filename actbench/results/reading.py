@@ -18,7 +18,7 @@ from typing import Any
 from actbench.base.errors import UserError, shown
 from actbench.results.columns import COLUMNS, FIELDS, FINISHED, FORMAT_VERSION, HEADERS, NEEDED, NUMBER, TABLES
 from actbench.results.rows import csv_line, fields_of
-from actbench.study.spec import KEY_COLUMNS, SETTINGS, TYPES, check_value, run_id_of
+from actbench.study.spec import KEY_COLUMNS, SETTINGS, TYPES, check_own_value, check_value, run_id_of
 
 FORMAT_2 = 2  # the format before sessions and checksums
 PARTS = ".actbench-parts"
@@ -176,7 +176,8 @@ def check_whole(folder: Path, tables: Tables, *, orphans: bool = True) -> None:
         if more:
             raise UserError(f"'{folder / 'runs.csv'}' has network {run_id} twice; {REMEDY}")
         try:
-            found = run_id_of({name: _value(name, row[name]) for name in SETTINGS})
+            read = _own_value if row["model_checksum"] else _value
+            found = run_id_of({name: read(name, row[name]) for name in SETTINGS})
         except UserError as error:
             raise UserError(f"'{folder / 'runs.csv'}': network {run_id}: {error}; {REMEDY}") from error
         if found != run_id:
@@ -200,6 +201,11 @@ def check_whole(folder: Path, tables: Tables, *, orphans: bool = True) -> None:
         lost = next((run_id for run_id in tables[table] if run_id not in tables["runs"]), None)
         if orphans and lost:
             raise UserError(f"'{folder / 'runs.csv'}' is not whole: it lacks network {lost}, which {table}.csv has; {REMEDY}")
+
+
+def _own_value(name: str, text: str) -> Any:
+    """A setting of a network of a user's own as it is read; UserError if none may have it."""
+    return check_own_value(name, text or None) if TYPES[name] == "str" or not text else _value(name, text)
 
 
 @lru_cache(2**17)

@@ -22,13 +22,17 @@ from actbench.base.errors import UserError
 from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, replace_file, sync_folder, write_error
 from actbench.results.reading import PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
-from actbench.results.rows import rows_of_failed
+from actbench.results.rows import Rows, rows_of_failed
 from actbench.study.spec import RunSpec
 
 LOCK = ".actbench-lock"
 SET_ASIDE = "set-aside"  # where foreign files go that lie among parts
 _SESSION = re.compile("[0-9]{1,9}")
 _PART = re.compile("[0-9a-f]{32}|[0-9]+-[0-9]+-[0-9]+")  # of this version, of version 0.1.0
+
+
+class InUseError(UserError):
+    """Another process holds a result folder."""
 
 
 @contextlib.contextmanager
@@ -134,6 +138,12 @@ class Store:
             for table in TABLES:
                 self.tables[table][spec.run_id] = [_of_session(line, str(self.session))] if table == "runs" else []
 
+    @_uninterrupted()
+    def put(self, run_id: str, rows: Rows, session: int) -> None:
+        """Keeps a network's rows in place of those that it had."""
+        for table in TABLES:
+            self.tables[table][run_id] = [_of_session(line, str(session)) for line in rows[table]]
+
     def _merge(self, path: Path, tables: Tables, session: str) -> None:
         self._merged.add(path)
         for run_id in tables["runs"]:
@@ -217,7 +227,7 @@ def _lock(folder: Path) -> Any:
         lock.acquire(blocking=False)
         return lock
     except Timeout:
-        raise UserError(f"'{folder}' is in use by another actbench run; wait for it, or name another --out") from None
+        raise InUseError(f"'{folder}' is in use by another actbench run; wait for it, or name another --out") from None
     except OSError as error:
         raise UserError(f"cannot write to '{folder}': {error.strerror or error}") from error
 

@@ -86,7 +86,10 @@ def _squares(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> T
     """Sums of squares over examples, [R, U] in float64."""
     if scale_R is not None:
         x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
-    square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    if x_RUB.stride(-1) == 1 or x_RUB.shape[-1] == 1:
+        square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    else:  # examples first in memory, as in a user's network: the norm takes twenty times as long over them
+        square_RU = torch.mul(x_RUB, x_RUB, out=scratch).sum(-1).to(torch.float64)
     return square_RU if scale_R is None else square_RU * scale_R.square().unsqueeze(1)
 
 

@@ -48,13 +48,15 @@ def _flat(stats: LayerStats) -> Tensor:
 @dataclass(frozen=True)
 class Described:
     """What a metric is, where it is defined, which values are ``better`` (``higher``, ``lower``, ``nearest 1`` or ``neither``),
-    and its ``blind`` spots: where its figures say something else than one would think.
+    its ``blind`` spots: where its figures say something else than one would think; and whether it is ``of_loss``: cannot be had
+    without a loss.
     """
 
     summary: str
     source: str
     better: str = field(default="neither", kw_only=True)
     blind: tuple[str, ...] = field(default=(), kw_only=True)
+    of_loss: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ METRICS: dict[str, Metric] = {
         "units with mean |∂loss/∂z| ≤ 0.01 × the layer's mean",
         "after arXiv 2505.24061, which takes the gradient of a unit's weights, here of z", "units",
         lambda s: s.abs_delta_RU <= GRAD_DORMANT_TAU * s.abs_delta_RU.mean(1, keepdim=True), better="lower", blind=(FROZEN,),
+        of_loss=True,
     ),
     "constant_fraction": Metric(
         "units whose standard deviation of h is at most 0.01 × the layer's mean of it: they say the same of every example",
@@ -123,11 +126,11 @@ METRICS: dict[str, Metric] = {
     "preactivation_std": Metric("standard deviation of z over units and examples", "He 2015", "layer", lambda s: s.z.std_R),
     "grad_norm": Metric(
         "L2 norm of ∂(mean loss)/∂W of the layer; of the network: root of the sum of squares over its hidden layers",
-        "Glorot & Bengio 2010", "norm", lambda s: s.grad_norm_R, blind=(FROZEN,),
+        "Glorot & Bengio 2010", "norm", lambda s: s.grad_norm_R, blind=(FROZEN,), of_loss=True,
     ),
     "delta_norm": Metric(
         "root mean square over examples of the L2 norm, over units (and positions), of ∂loss_i/∂z", "Schoenholz 2017", "layer",
-        lambda s: (s.delta.square_R / s.with_delta).sqrt(), blind=(FROZEN, TIES),
+        lambda s: (s.delta.square_R / s.with_delta).sqrt(), blind=(FROZEN, TIES), of_loss=True,
     ),
     "update_ratio": Metric(
         "L2 norm of the last update of W over the L2 norm of W", "Karpathy's rule of thumb (about 1e-3)", "ratio",
@@ -140,10 +143,10 @@ LAYER_COLUMNS = ("units", *METRICS)
 OF_NETWORK = {
     "delta_norm_ratio": Described(
         "delta_norm of layer 1 over that of the last hidden layer: below 1 δ vanishes, above 1 it explodes",
-        "Schoenholz 2017", better="nearest 1", blind=(FROZEN, TIES)),
+        "Schoenholz 2017", better="nearest 1", blind=(FROZEN, TIES), of_loss=True),
     "grad_norm_total": Described(
         "L2 norm of ∂(mean loss)/∂(all trained parameters), output layer and biases included: what grad_clip compares",
-        "Pascanu 2013", blind=(FROZEN,)),
+        "Pascanu 2013", blind=(FROZEN,), of_loss=True),
     "code_sparsity": Described(
         "autoencoders only: sparsity of the code, the middle hidden layer (empty at even depth, where there is none)",
         "Hurley & Rickard 2009"),

@@ -121,6 +121,8 @@ class RunSpec:
     dataset_checksum: str | None = _setting(None, "of the file, if the data set is one of your own: SHA-256", "data", filled=True)
     activation_checksum: str | None = _setting(
         None, "of its source, if the activation is one of your own: SHA-256", "stacked", filled=True)
+    model_checksum: str | None = _setting(
+        None, "of its parts, if the network is one of your own (actbench.Probe): SHA-256", filled=True)
     init_version: int = _setting(1, "which definition of its init drew the weights", "stacked", low=1, filled=True)
     # fmt: on
 
@@ -151,9 +153,10 @@ def run_id_of(settings: Mapping[str, Any]) -> str:
     """A hash of all settings of a network, 16 hexadecimal digits.
 
     Settings with the value that networks had before the setting existed are left out, so that one added later changes no
-    run_id. Data of a user's own count by their checksum, not by where they lie.
+    run_id. Data of a user's own count by their checksum, not by where they lie. What is not known of a network of a user's own
+    (empty) is left out, too.
     """
-    given = {name: value for name, value in settings.items() if value != SETTINGS[name].metadata["before"]}
+    given = {name: value for name, value in settings.items() if value not in (None, SETTINGS[name].metadata["before"])}
     if given.get("dataset_checksum"):
         given.pop("dataset", None)
     text = json.dumps(given, sort_keys=True, separators=(",", ":"))
@@ -177,6 +180,13 @@ def check_setting_name(name: str) -> None:
         raise unknown("setting", name, AXES)
 
 
+def check_own_value(name: str, value: Any) -> Any:
+    """A setting of a network of a user's own: empty if it is not known, and any name where actbench's networks have a choice."""
+    if value is None:
+        return None
+    return _checked_text(name, _as_type(name, value)) if TYPES[name] == "str" else check_value(name, value)
+
+
 def check_value(name: str, value: Any) -> Any:
     """One setting's value, converted to its type without loss.
 
@@ -190,12 +200,7 @@ def check_value(name: str, value: Any) -> Any:
         raise UserError(f"{name}: empty (null); a value is needed")
     value = _as_type(name, value)
     if isinstance(value, str):
-        if not value.strip():
-            raise UserError(f"{name}: empty; a name is needed")
-        if any(ord(letter) < 32 for letter in value):
-            raise UserError(f"{name}: {shown(repr(value))} has a control character in it")
-        if value.encode(errors="replace").decode() != value:  # such as a path with bytes that are no letters
-            raise UserError(f"{name}: {shown(ascii(value))} cannot be written in UTF-8, as tables are")
+        _checked_text(name, value)
     if "choices" in meta and value not in meta["choices"]:
         raise unknown(name, value, meta["choices"])
     if "low" in meta and value < meta["low"]:
@@ -207,6 +212,16 @@ def check_value(name: str, value: Any) -> Any:
         raise UserError(f"{name}: {shown(value)} is too large; it must be at most {high}")
     if "below" in meta and value >= meta["below"]:
         raise UserError(f"{name}: {shown(value)} is too large; it must be below {meta['below']}")
+    return value
+
+
+def _checked_text(name: str, value: str) -> str:
+    if not value.strip():
+        raise UserError(f"{name}: empty; a name is needed")
+    if any(ord(letter) < 32 for letter in value):
+        raise UserError(f"{name}: {shown(repr(value))} has a control character in it")
+    if value.encode(errors="replace").decode() != value:  # such as a path with bytes that are no letters
+        raise UserError(f"{name}: {shown(ascii(value))} cannot be written in UTF-8, as tables are")
     return value
 
 

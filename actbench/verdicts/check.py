@@ -184,7 +184,7 @@ def _named(rows: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, str]]:
         return []
     varying = [name for name in AXES if name != "seed" and runs[name].nunique(dropna=False) > 1]
     networks = runs.set_index("run_id")[[*varying, "seed"]].loc[rows["run_id"]].to_dict("records")
-    when = rows[[name for name in ("epoch", "layer") if name in rows]].to_dict("records")
+    when = rows[[name for name in ("epoch", "layer", "layer_name") if name in rows]].to_dict("records")
     named = []
     for run_id, settings, place in zip(rows["run_id"], networks, when, strict=True):
         facts = {**settings, **place}

@@ -19,7 +19,7 @@ from actbench.study.spec import AXES, KEY_COLUMNS, TYPES
 from actbench.verdicts.expression import Aggregate, Value, written
 
 STATUSES = (*FINISHED, "failed")
-WHEN = ("epoch", "step", "layer")  # which history and layers have besides
+WHEN = ("epoch", "step", "layer", "layer_name")  # which history and layers have besides
 METRICS = {
     "runs": METRIC_COLUMNS,
     **{table: tuple(c for c in COLUMNS[table] if c not in (*KEY_COLUMNS, *WHEN, "session")) for table in ("history", "layers")},
@@ -144,7 +144,7 @@ def _has(column: pd.Series, name: str, value: Value) -> np.ndarray:
     """Which rows have a value of a setting."""
     if value is None:
         return column.isna().to_numpy(bool)
-    kind = TYPES.get(name, "float" if name in WHEN else "str")
+    kind = TYPES.get(name, "float" if name in WHEN and name != "layer_name" else "str")
     if kind == "str":
         return column.astype("string").eq(written(value)).to_numpy(bool, na_value=False)
     if kind == "bool" and isinstance(value, bool):
