@@ -33,7 +33,7 @@ INSIDE = {
     "data": [["downloads", "npz"], ["datasets"]],
     "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
-    "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
+    "results": [["columns", "lock"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
     "verdicts": [
         ["claim", "curves", "expression", "failures", "intervals", "power", "sign_flip"],
         ["answer", "cells", "mean_field", "quick", "selection"],
@@ -61,12 +61,14 @@ INSIDE = {
         ["__init__"],
     ],
     "launch": [
-        ["events", "processes"],
+        ["events", "jobs", "processes", "settings", "shared"],
         ["launcher", "pack_job"],
-        ["dispatch", "in_process", "preload", "worker"],
+        ["dispatch", "in_process", "preload", "remote", "worker"],
         ["isolated", "local"],
+        ["node"],
+        ["ray", "slurm"],
     ],
-    "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
+    "run": [["options"], ["prepare"], ["forecast", "session"], ["launching"], ["loop"], ["judging"]],
     "cli": [
         ["data_view", "group", "judge_json", "junit", "plot", "run_view"],
         ["catalog", "check_view", "judge_view"],

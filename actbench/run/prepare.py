@@ -34,6 +34,11 @@ class Prepared:
     shapes: dict[str, Shape]
 
     @property
+    def run_ids(self) -> list[str]:
+        """All networks of the study."""
+        return [spec.run_id for spec in self.study.specs]
+
+    @property
     def on_gpu(self) -> bool:
         """Whether it trains on a GPU."""
         return self.device.startswith("cuda")
@@ -60,7 +65,8 @@ def prepare(study: str, overrides: Sequence[str], options: Options, *, download:
 
 def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> Prepared:
     """The same for a study that has been read."""
-    device = machine.find_device(options.device)
+    where = options.where
+    device = where.device if where.remote else machine.find_device(options.device)  # jobs look for theirs
     if own := _own_activations(loaded):
         check_activations(own, isolate=options.may_use_processes)
     names = dict.fromkeys(spec.dataset for spec in loaded.specs)
@@ -68,7 +74,7 @@ def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> 
     for name, one in data.items():
         verify(name, one, options.data_dir, keep=download)
     shapes = {name: one.shape for name, one in data.items()}
-    memory = machine.available_memory(device)
+    memory = where.memory / where.processes if where.remote else machine.available_memory(device)
     stacked = set(settings_with("stacked")) - {"activation", "pieces"}  # seeds, rates and the like, which change no size
     sizing = [name for name in SETTINGS if name not in stacked]
     for spec in {tuple(getattr(spec, name) for name in sizing): spec for spec in loaded.specs}.values():
@@ -76,7 +82,7 @@ def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> 
     folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
     for note in loaded.notes:  # after what may be wrong, so that an error stands alone
         options.on_note(note)
-    slots = options.workers or (machine.cpu_count() if device == "cpu" else 1)
+    slots = where.jobs * where.processes if where.remote else options.workers or (machine.cpu_count() if device == "cpu" else 1)
     return Prepared(loaded, folder, device, slots, data, shapes)
 
 

@@ -1,0 +1,145 @@
+"""Jobs of Slurm, through submitit. A batch is a job array (or several), by whose name its jobs are found again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from actbench.base.errors import UserError, one_line
+from actbench.launch.jobs import Task
+from actbench.launch.node import run_task
+from actbench.launch.remote import State
+from actbench.launch.settings import LauncherSettings
+from actbench.launch.shared import check_shared
+
+ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+    "REVOKED",
+)
+ANSWER = 60.0  # seconds within which a command of Slurm answers
+SAME_NAMES = ("partition", "account", "qos", "constraint", "time", "python")
+LARGEST_ARRAY = 1001  # where Slurm does not say
+
+
+class RunTask:
+    """What submitit calls in a job; a job that runs out of time, or is preempted, is queued again for what it has not done."""
+
+    def __call__(self, batch: str, number: int) -> str:
+        """Runs the job."""
+        return run_task(batch, number)
+
+    def checkpoint(self, batch: str, number: int) -> Any:
+        """The same once more: parts that are written are not trained again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, batch, number)
+
+
+class SlurmEngine:
+    """Slurm, as far as its commands answer here; UserError if they, or submitit, are not here."""
+
+    name = "slurm"
+    see = "squeue --name=BATCHES"
+
+    def __init__(self, settings: LauncherSettings, folder: Path) -> None:
+        try:
+            import submitit  # noqa: F401
+        except ImportError:
+            raise UserError("launcher=slurm needs submitit; install it: pip install 'actbench[slurm]'") from None
+        for command in ("sbatch", "squeue", "srun"):
+            if shutil.which(command) is None:
+                raise UserError(
+                    f"launcher=slurm: there is no `{command}` here; run it on a machine from which jobs are submitted"
+                )
+        self._settings = settings
+        nodes = self._asked("sinfo", "--noheader", "--Node", "--format=%N")
+        if nodes is None:
+            raise UserError("launcher=slurm: Slurm does not answer (`sinfo` failed); is its controller running?")
+        check_shared(folder, sorted(set(nodes.split()) - {socket.gethostname(), socket.gethostname().partition(".")[0]}))
+
+    def start(self, batch: Path, jobs: int, avoid: Collection[str]) -> None:
+        """Submits a batch as arrays of as many jobs as Slurm takes; together they run ``launcher.jobs`` at once, or one each."""
+        import submitit
+
+        limit = self._largest_array()
+        arrays = [range(first, min(first + limit, jobs)) for first in range(0, jobs, limit)]
+        settings = self._settings
+        try:
+            executor = submitit.SlurmExecutor(batch / "log", python=settings.python)
+            given = {name: getattr(settings, name) for name in SAME_NAMES if name != "python"}
+            options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            options |= {"gpus_per_node": settings.gpus} if settings.gpus else {}
+            options |= {"mem": f"{round(settings.memory_gb * 1024)}M"} if settings.memory_gb else {}
+            options |= {"setup": settings.setup} if settings.setup else {}
+            options |= {"exclude": ",".join(sorted(avoid))} if avoid else {}
+            executor.update_parameters(
+                job_name=f"actbench-{batch.name}", cpus_per_task=settings.cores, stderr_to_stdout=True,
+                array_parallelism=max(1, settings.jobs // len(arrays)), additional_parameters=settings.sbatch, **options,
+            )  # fmt: skip
+            for numbers in arrays:  # the comment says which job of the batch an array begins with
+                executor.update_parameters(comment=f"first={numbers.start}")
+                executor.map_array(RunTask(), [str(batch)] * len(numbers), numbers)
+        except (RuntimeError, OSError, ValueError) as error:
+            self.cancel([batch.name])
+            raise UserError(f"launcher=slurm: {_reason(error)}") from error
+
+    def states(self, batches: Collection[str]) -> dict[Task, State] | None:
+        """What squeue knows of jobs: those that are in the queue, and for some minutes those that have ended."""
+        names = ",".join(f"actbench-{batch}" for batch in batches)
+        text = self._asked("squeue", "--noheader", "--array", "--states=all", f"--name={names}", "--format=%j|%K|%T|%r|%k")
+        if text is None:
+            return None
+        return dict(_states(text))
+
+    def cancel(self, batches: Collection[str]) -> None:
+        """Ends jobs by their arrays' names."""
+        for batch in batches:
+            if self._asked("scancel", f"--name=actbench-{batch}") is None:
+                raise UserError("launcher=slurm: Slurm does not answer (`scancel` failed), so jobs may go on; try again")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _largest_array(self) -> int:
+        for line in (self._asked("scontrol", "show", "config") or "").splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() == "MaxArraySize" and value.strip().isdigit():
+                return max(1, int(value) - 1)  # the highest number of a job must be below it
+        return LARGEST_ARRAY - 1
+
+    def _asked(self, *command: str) -> str | None:
+        """What a command of Slurm prints; None if it fails."""
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER, env={**os.environ, "LC_ALL": "C"})
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+
+def _states(text: str) -> Iterator[tuple[Task, State]]:
+    for line in text.splitlines():
+        name, place, state, reason, comment = (line.strip().split("|") + [""] * 4)[:5]
+        first = comment.partition("first=")[2]
+        number = (int(first) if first.isdigit() else 0) + (int(place) if place.isdigit() else 0)
+        alive = state not in ENDED
+        because = f" ({reason})" if reason not in ("", "None") else ""
+        yield (name.removeprefix("actbench-"), number), State(alive, f"{state.lower() if alive else state}{because}")
+
+
+def _reason(error: Exception) -> str:
+    """The line of sbatch that says what is wrong."""
+    lines = [line for line in str(error).splitlines() if "error:" in line]
+    return one_line("; ".join(line.strip() for line in lines) or str(error))
