@@ -141,6 +141,12 @@ class JobBook:
         with contextlib.suppress(OSError):
             (self.root / entry.task[0] / f"closed-{entry.name}").touch()
 
+    def remove(self, batch: str) -> None:
+        """Forgets a batch that was not accepted."""
+        shutil.rmtree(self.root / batch, ignore_errors=True)
+        if not self.batches():
+            self.clear()
+
     def clear(self) -> None:
         """Forgets all jobs."""
         shutil.rmtree(self.root, ignore_errors=True)

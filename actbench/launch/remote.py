@@ -75,6 +75,7 @@ class RemoteLauncher(Launcher):
     slots = 10**9  # all are submitted at once, so that they go on without this process
     memory = math.inf
     look_seconds, ask_seconds = 0.5, 10.0  # between looks at the disk, and questions to the engine
+    tell_seconds = 60.0  # between words on how many jobs run and wait
 
     def __init__(
         self, engine: Engine, book: JobBook, entries: Sequence[Entry], common: Mapping[str, Any], settings: LauncherSettings,
@@ -88,12 +89,14 @@ class RemoteLauncher(Launcher):
         self._parts: dict[str, str] = {}  # batch → where its parts go
         self._gone: dict[Task, float] = {}  # since when
         self._avoid: set[str] = set()
-        self._asked, self._said, self._accepted, self._troubled = -math.inf, "", bool(entries), False
+        self._asked = self._counted = -math.inf
+        self._said, self._accepted, self._troubled = "", bool(entries), False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> bool:
+    def __exit__(self, *exception: object) -> bool:
+        kind = exception[0]
         if not self._entries and not self._waiting and kind is None and not self._troubled:
             states = self._engine.states(self._book.batches())
             if states is not None and not any(state.alive for state in states.values()):
@@ -140,13 +143,9 @@ class RemoteLauncher(Launcher):
         batch, entries = self._book.add({**self._common, "engine": self._engine.name, "see": self._engine.see}, tasks)
         try:
             self._engine.start(batch, len(tasks), self._avoid)
-        except UserError as error:
-            for path in sorted(batch.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            batch.rmdir()
-            if not self._accepted:
-                if not self._book.batches():
-                    self._book.clear()
+        except BaseException as error:
+            self._book.remove(batch.name)
+            if not isinstance(error, UserError) or not self._accepted:
                 raise
             self._tell(f"{error}; trying again")  # the engine may be back in a while
             time.sleep(self.look_seconds)
@@ -189,7 +188,9 @@ class RemoteLauncher(Launcher):
                 self._gone.pop(task, None)
             elif now - self._gone.setdefault(task, now) >= self._settings.patience:
                 lost.append(task)
-        self._tell(_in_words(self._engine.name, [states[task] for task in tasks if task in states]))
+        if now - self._counted >= self.tell_seconds:
+            self._counted = now
+            self._tell(_in_words(self._engine.name, [states[task] for task in tasks if task in states]))
         if not lost:
             return
         yield from self._look()  # once more, after the engine has said that they are gone

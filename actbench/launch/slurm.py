@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import socket
@@ -29,6 +31,7 @@ ENDED = (
     "TIMEOUT",
     "REVOKED",
 )
+USUAL = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")  # why jobs wait, which needs no saying
 ANSWER = 60.0  # seconds within which a command of Slurm answers
 SAME_NAMES = ("partition", "account", "qos", "constraint", "time", "python")
 LARGEST_ARRAY = 1001  # where Slurm does not say
@@ -91,10 +94,13 @@ class SlurmEngine:
             )  # fmt: skip
             for numbers in arrays:  # the comment says which job of the batch an array begins with
                 executor.update_parameters(comment=f"first={numbers.start}")
-                executor.map_array(RunTask(), [str(batch)] * len(numbers), numbers)
-        except (RuntimeError, OSError, ValueError) as error:
-            self.cancel([batch.name])
-            raise UserError(f"launcher=slurm: {_reason(error)}") from error
+                with contextlib.redirect_stderr(io.StringIO()):  # the error below repeats what sbatch says
+                    executor.map_array(RunTask(), [str(batch)] * len(numbers), numbers)
+        except BaseException as error:  # Ctrl-C, too: of several arrays, some may have been accepted
+            self._asked("scancel", f"--name=actbench-{batch.name}")
+            if isinstance(error, RuntimeError | OSError | ValueError):
+                raise UserError(f"launcher=slurm: {_reason(error)}") from error
+            raise
 
     def states(self, batches: Collection[str]) -> dict[Task, State] | None:
         """What squeue knows of jobs: those that are in the queue, and for some minutes those that have ended."""
@@ -135,7 +141,7 @@ def _states(text: str) -> Iterator[tuple[Task, State]]:
         first = comment.partition("first=")[2]
         number = (int(first) if first.isdigit() else 0) + (int(place) if place.isdigit() else 0)
         alive = state not in ENDED
-        because = f" ({reason})" if reason not in ("", "None") else ""
+        because = "" if reason in USUAL else f" ({reason})"
         yield (name.removeprefix("actbench-"), number), State(alive, f"{state.lower() if alive else state}{because}")
 
 

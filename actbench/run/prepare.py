@@ -32,6 +32,7 @@ class Prepared:
     slots: int  # how many packs train at a time
     data: dict[str, Data]  # every data set that the study names
     shapes: dict[str, Shape]
+    least: int = 0  # packs that networks alike are cut into; 0: one a slot
 
     @property
     def run_ids(self) -> list[str]:
@@ -49,9 +50,9 @@ class Prepared:
         return _own_activations(self.study)
 
     def packs(self, finished: Collection[str]) -> list[Pack]:
-        """The packs of the networks that have no result yet: one for each slot at least, if there are as many networks."""
+        """The packs of the networks that have no result yet: one for each slot here at least, if there are as many networks."""
         missing = (spec for spec in self.study.specs if spec.run_id not in finished)
-        return make_packs(missing, self.shapes, self.slots, on_gpu=self.on_gpu)
+        return make_packs(missing, self.shapes, self.least or self.slots, on_gpu=self.on_gpu)
 
 
 def prepare(study: str, overrides: Sequence[str], options: Options, *, download: bool = True) -> Prepared:
@@ -83,7 +84,7 @@ def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> 
     for note in loaded.notes:  # after what may be wrong, so that an error stands alone
         options.on_note(note)
     slots = where.jobs * where.processes if where.remote else options.workers or (machine.cpu_count() if device == "cpu" else 1)
-    return Prepared(loaded, folder, device, slots, data, shapes)
+    return Prepared(loaded, folder, device, slots, data, shapes, where.processes if where.remote else 0)
 
 
 def _own_activations(study: Study) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from actbench.results.store import Store
 from actbench.run.options import Finished, Options, Outcome, Started
 from actbench.run.prepare import Prepared
 
-SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
+SAVE_SECONDS, SAVE_TIMES = 30.0, 20.0  # between saves at least, and as a multiple of what one takes: parts are safe until then
 
 
 class Session:
@@ -27,7 +27,7 @@ class Session:
     def __init__(self, prepared: Prepared, store: Store, options: Options, entries: Sequence[Entry] = ()) -> None:
         self._prepared, self._store, self._options = prepared, store, options
         self._order, self._where = prepared.run_ids, options.where
-        self._trained, self._seconds, self._measuring = 0, 0.0, 0.0
+        self._trained, self._seconds, self._measuring, self._saving = 0, 0.0, 0.0, 0.0
         submitted = [entry.pack for entry in entries]
         done = store.finished.union(spec.run_id for pack in submitted for spec in pack.specs)
         self.packs = [] if self._where.cancel else [*submitted, *prepared.packs(done)]
@@ -69,9 +69,10 @@ class Session:
             self._store.add_failed(event.pack.specs, event.reason)
         self._trained += len(event.pack)
         time_now = time.perf_counter()
-        if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10):
+        if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10, SAVE_TIMES * self._saving):
             self._store.save(self._order, self._meta)
             self._saved = time.perf_counter()
+            self._saving = self._saved - time_now
         self._options.on_event(finished)
 
     def outcome(self) -> Outcome:
