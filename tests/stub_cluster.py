@@ -62,7 +62,7 @@ class StubEngine:
     Attributes:
         began: packs that were begun, by name.
         wasted: packs' worth of work that was lost.
-        spent: seconds that went into playing the cluster.
+        spent: seconds of a core that went into playing the cluster.
     """
 
     name, see, evaluations = "stub", "", 1
@@ -84,10 +84,10 @@ class StubEngine:
         self.waiting += [(batch.name, number) for number in range(jobs)]
 
     def states(self, batches: Collection[str]) -> dict[Task, State] | None:
-        began = time.perf_counter()
+        began = time.process_time()
         if self.answers:
             self.advance()
-        self.spent += time.perf_counter() - began
+        self.spent += time.process_time() - began
         if not self.answers:
             return None
         found = {task: State(True, "waiting") for task in self.waiting} | {job.task: State(True, "running") for _, _, job in self.running}

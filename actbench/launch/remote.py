@@ -21,6 +21,7 @@ from actbench.launch.launcher import Launcher
 from actbench.launch.settings import LauncherSettings
 from actbench.plan.pack import Pack
 
+LEAVING, ENDING = 20.0, 90.0  # seconds until jobs that have nothing more to do, or that were cancelled, are gone
 SMALLER_HELPS = ("OUT_OF_MEMORY", "TIMEOUT")  # ends of a job that a smaller pack may be spared
 
 
@@ -97,11 +98,18 @@ class RemoteLauncher(Launcher):
 
     def __exit__(self, *exception: object) -> bool:
         kind = exception[0]
-        if not self._entries and not self._waiting and kind is None and not self._troubled:
-            states = self._engine.states(self._book.batches())
-            if states is not None and not any(state.alive for state in states.values()):
-                self._book.clear()
+        if not self._entries and not self._waiting and kind is None and not self._troubled and self._all_gone(LEAVING):
+            self._book.clear()
         return kind is Detached
+
+    def _all_gone(self, seconds: float) -> bool:
+        """Whether no job of the result folder is left, or none is after so many seconds."""
+        batches, deadline = self._book.batches(), time.monotonic() + seconds
+        while (states := self._engine.states(batches)) is None or any(state.alive for state in states.values()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(self.look_seconds)
+        return True
 
     def submit(self, pack: Pack) -> None:
         """Has a pack submitted at the next `poll`, unless a job trains it already."""
@@ -127,13 +135,9 @@ class RemoteLauncher(Launcher):
 
     def cancel(self) -> None:
         """Ends all jobs of the result folder, and waits until they are gone."""
-        batches = self._book.batches()
-        self._engine.cancel(batches)
-        deadline = time.monotonic() + max(60.0, self._settings.patience)
-        while (states := self._engine.states(batches)) is None or any(state.alive for state in states.values()):
-            if time.monotonic() > deadline:
-                raise UserError(f"launcher.cancel: jobs of {self._engine.name} do not end; the same command tries again")
-            time.sleep(self.look_seconds)
+        self._engine.cancel(self._book.batches())
+        if not self._all_gone(ENDING):
+            raise UserError(f"launcher.cancel: jobs of {self._engine.name} do not end; the same command tries again")
         self._entries.clear()
         self._waiting.clear()
         self._book.clear()
