@@ -26,7 +26,9 @@ NODE = {"host": "stub", "versions": {}, "hardware": {}}
 def stub_rows(pack: Pack, evaluations: int = 1) -> dict[str, list[str]]:
     """Rows as a trained pack has them, in form: figures are made up from the seed."""
     rows: dict[str, list[str]] = {table: [] for table in HEADERS}
-    blank = {table: "," * (len(COLUMNS[table]) - len(KEY_COLUMNS) - given - 1) for table, given in (("history", 3), ("layers", 3))}
+    blank = {
+        table: "," * (len(COLUMNS[table]) - len(KEY_COLUMNS) - given - 1) for table, given in (("history", 3), ("layers", 3))
+    }
     for spec in pack.specs:
         figure = (spec.seed % 1000) / 1000
         key = csv_line(getattr(spec, name) for name in KEY_COLUMNS)[:-1]
@@ -90,7 +92,9 @@ class StubEngine:
         self.spent += time.process_time() - began
         if not self.answers:
             return None
-        found = {task: State(True, "waiting") for task in self.waiting} | {job.task: State(True, "running") for _, _, job in self.running}
+        found = {task: State(True, "waiting") for task in self.waiting} | {
+            job.task: State(True, "running") for _, _, job in self.running
+        }
         return found | {task: State(False, words) for task, words in self.ended.items()}
 
     def cancel(self, batches: Collection[str]) -> None:

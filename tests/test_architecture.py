@@ -33,7 +33,13 @@ INSIDE = {
     "data": [["downloads", "npz"], ["datasets"]],
     "study": [["spec"], ["content", "overrides"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
-    "results": [["columns", "lock"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
+    "results": [
+        ["columns", "lock"],
+        ["measures", "rows"],
+        ["reading"],
+        ["parts", "provenance"],
+        ["frames", "store", "verdict_file"],
+    ],
     "verdicts": [
         ["claim", "curves", "expression", "failures", "intervals", "power", "sign_flip"],
         ["answer", "cells", "mean_field", "quick", "selection"],
@@ -66,7 +72,8 @@ INSIDE = {
         ["dispatch", "in_process", "preload", "remote", "worker"],
         ["isolated", "local"],
         ["node"],
-        ["ray", "slurm"],
+        ["ray_foreman", "slurm"],
+        ["ray"],
     ],
     "run": [["options"], ["prepare"], ["forecast", "session"], ["launching"], ["loop"], ["judging"]],
     "cli": [

@@ -21,7 +21,9 @@ from actbench.launch.jobs import JobBook
 from tests.engines import NETWORKS, QUICK, STUDY, ended_well, head, parts, statuses, training, until
 from tests.runs import tables
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'actbench[ray]'")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'actbench[ray]'"
+)
 
 PORT = 26379
 RAY = ["launcher=ray", f"launcher.address=127.0.0.1:{PORT}", *QUICK]

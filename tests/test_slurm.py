@@ -130,7 +130,12 @@ def test_ctrl_c_leaves_the_jobs_and_cancel_ends_them(out):
     until(lambda: training(out), process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=200)
-    assert process.returncode == 130 and "launcher.cancel=true" in err and "squeue --name=actbench-" in err and "Traceback" not in err
+    assert (
+        process.returncode == 130
+        and "launcher.cancel=true" in err
+        and "squeue --name=actbench-" in err
+        and "Traceback" not in err
+    )
     assert running(out)
     ending = head(*SLURM, "launcher.cancel=true", out=out)
     stdout, err = ending.communicate(timeout=200)
@@ -152,7 +157,9 @@ def test_detached_jobs_are_attached_to(out, local):
     ended_well(again, out, local)
 
 
-@pytest.mark.parametrize(("word", "message"), [("launcher.partition=nowhere", "nowhere"), ("launcher.sbatch={nonsense: 1}", "nonsense")])
+@pytest.mark.parametrize(
+    ("word", "message"), [("launcher.partition=nowhere", "nowhere"), ("launcher.sbatch={nonsense: 1}", "nonsense")]
+)
 def test_what_slurm_does_not_accept_is_one_line(word, message, out):
     process = head(*SLURM, word, out=out)
     _, err = process.communicate(timeout=200)

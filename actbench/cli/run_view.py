@@ -108,7 +108,10 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
     print(f"time      about {duration(seconds)} on {prepared.device}")
     if measuring > seconds / 3:
         print(f"          of which measuring takes {measuring / seconds:.0%}; {_less_measuring(prepared)}")
-    print(f"memory    about {memory / 2**30:.1f} GiB")
+    if options.where.remote:
+        print(f"jobs      of about {duration(options.where.seconds)}, {options.where.jobs:,} at once at most")
+    else:
+        print(f"memory    about {memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
 
 

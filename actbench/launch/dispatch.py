@@ -14,10 +14,8 @@ from actbench.plan.costs import pack_bytes
 from actbench.plan.pack import Pack
 from actbench.science.activations import is_dotted
 
-MOST_DEATHS, MOST_SLOTS = (
-    20,
-    1000,
-)  # per slot (of so many at most), in a row, with no pack finished in between (of one activation, where the user's own was at work)
+# per slot (of so many at most), in a row, with no pack finished in between (of one activation, where the user's own was at work)
+MOST_DEATHS, MOST_SLOTS = 20, 1000
 
 
 @dataclass
@@ -46,8 +44,8 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
     The halves of a pack that fails are trained next, and a network whose process ended under it is tried once more, since it
     may have been another's fault; `Failed` is yielded of networks that nothing more can be done for. Processes that keep
     ending, though no pack is ever finished, fail all networks that are left: of an activation of the user's own, if it trained
-    in all of them. ``shapes`` are those of the packs' data sets. Unless ``split``, a pack fails as a whole, and whoever submitted
-    it does all that.
+    in all of them. ``shapes`` are those of the packs' data sets. Unless ``split``, a pack fails as a whole, and whoever
+    submitted it does all that.
     """
     waiting = collections.deque(packs)
     in_flight: dict[int, _InFlight] = {}

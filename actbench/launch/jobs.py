@@ -1,4 +1,4 @@
-"""What jobs of a cluster are to train, as files of the result folder: written before they start, read by them and by whoever attaches.
+"""What jobs of a cluster are to train, as files of the result folder: written before they start, read by whoever attaches.
 
 ``.actbench-jobs/BATCH/`` is an array of jobs: ``batch.json`` is what they have in common; ``N.json`` are the packs of job N;
 ``N.status.json`` is what that job says of itself; ``failed-PART.json`` is why a pack failed; ``closed-PART`` marks a pack that is
@@ -67,10 +67,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"'{path}' cannot be read ({error}); end the jobs with launcher.cancel=true") from error
+        raise _damaged(path, error) from error
     if not isinstance(content, dict):
-        raise UserError(f"'{path}' is none of actbench's files; end the jobs with launcher.cancel=true")
+        raise _damaged(path, "it is no table")
     return content
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"'{path}' cannot be read ({why}); end the jobs of the folder, with launcher.cancel=true, and start anew")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -115,14 +119,27 @@ class JobBook:
         """The packs that were submitted, and neither are ``finished`` (run_ids) nor given up."""
         found: dict[str, Entry] = {}
         for batch in self.batches():
-            for number in range(self.common(batch)["jobs"]):
-                for content in read_json(self.root / batch / f"{number}.json")["packs"]:
-                    pack = as_pack(content)
-                    if not all(spec.run_id in finished for spec in pack.specs):
-                        found[content["name"]] = Entry(pack, content["name"], (batch, number), content["tries"])
+            try:
+                for number in range(self.common(batch)["jobs"]):
+                    for content in read_json(self.root / batch / f"{number}.json")["packs"]:
+                        pack = as_pack(content)
+                        if not all(spec.run_id in finished for spec in pack.specs):
+                            found[content["name"]] = Entry(pack, content["name"], (batch, number), content["tries"])
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise _damaged(self.root / batch, error) from error
             for mark in (self.root / batch).glob("closed-*"):
                 found.pop(mark.name.removeprefix("closed-"), None)
         return list(found.values())
+
+    def check_engine(self, engine: str) -> None:
+        """UserError if another launcher than ``engine`` started jobs."""
+        theirs = {str(self.common(batch).get("engine")) for batch in self.batches()}
+        if others := theirs - {engine}:
+            other = min(others)
+            raise UserError(
+                f"'{self.root.parent}' has jobs of launcher={other}: attach to them with launcher={other}, or end them with "
+                f"launcher={other} launcher.cancel=true"
+            )
 
     def status(self, task: Task) -> dict[str, Any]:
         """What a job says of itself, empty if it did not begin."""
@@ -153,22 +170,15 @@ class JobBook:
 
 
 def in_flight(folder: Path, engine: str, finished: Collection[str], wanted: Iterable[str]) -> list[Entry]:
-    """The packs of a result folder that jobs train, and that have a network among those ``wanted``. What is left of jobs that have
-    nothing more to train is removed. UserError if another launcher started them.
+    """The packs of a result folder that jobs train, and that have a network among those ``wanted``. Jobs that have nothing more
+    to train are forgotten. UserError if another launcher started them.
     """
     book = JobBook(folder)
-    if not book.root.is_dir():
-        return []
-    entries = book.entries(finished)
-    theirs = {str(book.common(batch).get("engine")) for batch in book.batches()}
-    if entries and (others := theirs - {engine}):
-        other = min(others)
-        raise UserError(
-            f"'{folder}' has jobs of launcher={other} ({len(entries):,} packs): attach to them with launcher={other}, or end them with "
-            f"launcher={other} launcher.cancel=true"
-        )
-    if not entries and engine == "local":
+    entries = book.entries(finished) if book.root.is_dir() else []
+    if not entries:
         book.clear()
+        return []
+    book.check_engine(engine)
     wanted = set(wanted)
     return [entry for entry in entries if any(spec.run_id in wanted for spec in entry.pack.specs)]
 
@@ -187,7 +197,7 @@ def jobs_left(folder: Path | None) -> str:
                 .replace("BATCHES", ",".join(f"actbench-{batch}" for batch in batches[-5:]))
             )
             return (
-                f"{jobs:,} job{'s' * (jobs != 1)} that it submitted go{'es' * (jobs == 1)} on{f' ({see})' if see else ''}: the same "
-                "command attaches to them, with launcher.cancel=true it ends them"
+                f"{jobs:,} job{'s' * (jobs != 1)} that it submitted go{'es' * (jobs == 1)} on{f' ({see})' if see else ''}: "
+                "the same command attaches to them, with launcher.cancel=true it ends them"
             )
     return ""

@@ -27,7 +27,7 @@ from actbench.plan.pack import Pack
 
 
 def run_task(folder: str, number: int) -> str:
-    """Trains the packs of one job of the batch in ``folder``; returns why it did not, in a line, which may be all that is heard."""
+    """Trains the packs of one job of the batch in ``folder``; returns why it did not, which may be all that is heard of it."""
     batch, status = Path(folder), {"host": socket.gethostname(), "pid": os.getpid()}
     if not (batch / "batch.json").is_file():
         return f"'{socket.gethostname()}' does not see the result folder: there is no '{batch}'"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import re
 import secrets
 import socket
-import threading
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from actbench.base.errors import UserError, one_line, shown
 from actbench.launch.jobs import Task
-from actbench.launch.node import run_task
+from actbench.launch.ray_foreman import Foreman
 from actbench.launch.remote import State
 from actbench.launch.settings import LauncherSettings
 from actbench.launch.shared import check_shared
@@ -24,62 +21,6 @@ from actbench.results.reading import JOBS
 NAMESPACE = "actbench"
 ANSWER = 30.0  # seconds within which Ray answers
 _ADDRESS = re.compile(r"auto|\[?[\w.:-]+\]?:[0-9]{1,5}")
-
-
-class Foreman:
-    """The actor: hands out a result folder's jobs, at most so many at once, and remembers how each ended."""
-
-    def __init__(self, options: dict[str, Any], at_once: int) -> None:
-        self._options, self._at_once = options, at_once
-        self._waiting: collections.deque[tuple[Task, str]] = collections.deque()
-        self._running: dict[Any, Task] = {}
-        self._ended: dict[Task, str] = {}
-        self._lock = threading.Lock()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def start(self, batch: str, jobs: int) -> None:
-        """Takes in a batch."""
-        with self._lock:
-            self._waiting += [((Path(batch).name, number), batch) for number in range(jobs)]
-
-    def states(self) -> dict[Task, tuple[bool, str]]:
-        """Of every job: whether it is alive, and a word."""
-        with self._lock:
-            found = {task: (False, words) for task, words in self._ended.items()}
-            found |= {task: (True, "waiting") for task, _ in self._waiting}
-            return found | {task: (True, "submitted") for task in self._running.values()}
-
-    def cancel(self, batches: list[str]) -> None:
-        """Ends the jobs of batches."""
-        import ray
-
-        with self._lock:
-            self._ended |= {task: "cancelled" for task, _ in self._waiting if task[0] in batches}
-            self._waiting = collections.deque(one for one in self._waiting if one[0][0] not in batches)
-            for reference, task in self._running.items():
-                if task[0] in batches:
-                    ray.cancel(reference, force=True)
-
-    def _work(self) -> None:
-        import ray
-
-        run = ray.remote(run_task).options(**self._options)
-        while True:
-            with self._lock:
-                while self._waiting and len(self._running) < self._at_once:
-                    task, batch = self._waiting.popleft()
-                    self._running[run.remote(batch, task[1])] = task
-                running = list(self._running)
-            done = ray.wait(running, num_returns=1, timeout=1.0)[0] if running else []
-            for reference in done:
-                try:
-                    words = ray.get(reference) or "finished"
-                except Exception as error:  # whatever a worker or its node died of
-                    words = f"{type(error).__name__}: {one_line(str(error))[:200]}"
-                with self._lock:
-                    self._ended[self._running.pop(reference)] = words
-            if not running:
-                time.sleep(0.2)
 
 
 class RayEngine:
@@ -100,8 +41,7 @@ class RayEngine:
                 address=settings.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", configure_logging=True
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"launcher=ray: no cluster at address '{shown(settings.address)}' ({one_line(str(error))[:200]}); start "
-                            "one with: ray start --head") from error  # fmt: skip
+            raise _no_cluster(settings.address, one_line(str(error))[:200]) from error
         alive = {str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}
         try:
             check_shared(folder, sorted(alive - {socket.gethostname()}))
@@ -110,7 +50,7 @@ class RayEngine:
             raise
 
     def start(self, batch: Path, jobs: int, avoid: Collection[str]) -> None:
-        """Hands a batch to the foreman. Ray has no names of hosts to ``avoid``: a job that is refused there is tried elsewhere."""
+        """Hands a batch to the foreman. Ray cannot ``avoid`` hosts: a job that is refused is tried again."""
         import ray
 
         try:
@@ -180,6 +120,8 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"launcher=ray: no cluster at address '{shown(address)}' ({error}); start one with: ray start --head"
-        ) from None
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, why: object) -> UserError:
+    return UserError(f"launcher=ray: no cluster at address '{shown(address)}' ({why}); start one with: ray start --head")

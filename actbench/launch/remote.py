@@ -1,8 +1,8 @@
-"""`RemoteLauncher`: jobs of a cluster, on whatever engine starts them. What lies on the disk is done, whatever the engine says.
+"""`RemoteLauncher`: jobs of a cluster, whatever starts them. What lies on the disk is done, whatever the engine says.
 
-A pack is done when its part is there. It is lost when its part is absent and its job has been gone for a while, as far as the engine
-answers; then it is submitted again, some times, and fails with the engine's reason. This process may end at any time: the next one
-attaches to the jobs by what their files say (jobs.py).
+A pack is done when its part is there. It is lost when its part is absent and its job has been gone for a while, as far as the
+engine answers; then it is submitted again, some times, and fails with the engine's reason. This process may end at any time:
+the next one attaches to the jobs by what their files say (jobs.py).
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ class RemoteLauncher(Launcher):
 
     def cancel(self) -> None:
         """Ends all jobs of the result folder, and waits until they are gone."""
+        self._book.check_engine(self._engine.name)
         self._engine.cancel(self._book.batches())
         if not self._all_gone(ENDING):
             raise UserError(f"launcher.cancel: jobs of {self._engine.name} do not end; the same command tries again")
@@ -203,7 +204,7 @@ class RemoteLauncher(Launcher):
             yield from self._lost(task, [one for one in tasks[task] if one.name in self._entries], states.get(task))
 
     def _lost(self, task: Task, entries: list[Entry], state: State | None) -> Iterator[Event]:
-        """Submits again the packs of a job that is gone. Only those that it was training count as tried, if it was training any."""
+        """Submits again the packs of a job that is gone. Only those in training count as tried, if it was training any."""
         status = self._book.status(task)
         host = status.get("host")
         if status.get("refused") and host:

@@ -12,7 +12,7 @@ OF_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 
 def check_shared(folder: Path, others: Sequence[str]) -> None:
-    """UserError if a folder lies in memory or among temporary files, while jobs may run on ``others``: each machine has its own."""
+    """UserError if a folder lies in memory or among temporary files, of which each of the ``others`` has its own."""
     path = folder.resolve()
     if not others:
         return

@@ -33,7 +33,7 @@ ENDED = (
 )
 USUAL = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")  # why jobs wait, which needs no saying
 ANSWER = 60.0  # seconds within which a command of Slurm answers
-SAME_NAMES = ("partition", "account", "qos", "constraint", "time", "python")
+SAME_NAMES = ("partition", "account", "qos", "constraint", "time", "setup")
 LARGEST_ARRAY = 1001  # where Slurm does not say
 
 
@@ -64,9 +64,7 @@ class SlurmEngine:
             raise UserError("launcher=slurm needs submitit; install it: pip install 'actbench[slurm]'") from None
         for command in ("sbatch", "squeue", "srun"):
             if shutil.which(command) is None:
-                raise UserError(
-                    f"launcher=slurm: there is no `{command}` here; run it on a machine from which jobs are submitted"
-                )
+                raise UserError(f"launcher=slurm: there is no `{command}` here; run it where jobs are submitted from")
         self._settings = settings
         nodes = self._asked("sinfo", "--noheader", "--Node", "--format=%N")
         if nodes is None:
@@ -82,15 +80,13 @@ class SlurmEngine:
         settings = self._settings
         try:
             executor = submitit.SlurmExecutor(batch / "log", python=settings.python)
-            given = {name: getattr(settings, name) for name in SAME_NAMES if name != "python"}
-            options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-            options |= {"gpus_per_node": settings.gpus} if settings.gpus else {}
-            options |= {"mem": f"{round(settings.memory_gb * 1024)}M"} if settings.memory_gb else {}
-            options |= {"setup": settings.setup} if settings.setup else {}
-            options |= {"exclude": ",".join(sorted(avoid))} if avoid else {}
+            options: dict[str, Any] = {name: getattr(settings, name) for name in SAME_NAMES}
+            options |= {"gpus_per_node": settings.gpus, "exclude": ",".join(sorted(avoid))}
+            options["mem"] = f"{round(settings.memory_gb * 1024)}M" if settings.memory_gb else None
             executor.update_parameters(
                 job_name=f"actbench-{batch.name}", cpus_per_task=settings.cores, stderr_to_stdout=True,
-                array_parallelism=max(1, settings.jobs // len(arrays)), additional_parameters=settings.sbatch, **options,
+                signal_delay_s=min(90, 15 * settings.time), array_parallelism=max(1, settings.jobs // len(arrays)),
+                additional_parameters=settings.sbatch, **{name: value for name, value in options.items() if value},
             )  # fmt: skip
             for numbers in arrays:  # the comment says which job of the batch an array begins with
                 executor.update_parameters(comment=f"first={numbers.start}")
@@ -104,11 +100,11 @@ class SlurmEngine:
 
     def states(self, batches: Collection[str]) -> dict[Task, State] | None:
         """What squeue knows of jobs: those that are in the queue, and for some minutes those that have ended."""
+        if not batches:
+            return {}
         names = ",".join(f"actbench-{batch}" for batch in batches)
         text = self._asked("squeue", "--noheader", "--array", "--states=all", f"--name={names}", "--format=%j|%K|%T|%r|%k")
-        if text is None:
-            return None
-        return dict(_states(text))
+        return None if text is None else dict(_states(text))
 
     def cancel(self, batches: Collection[str]) -> None:
         """Ends jobs by their arrays' names."""

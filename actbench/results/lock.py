@@ -1,9 +1,9 @@
 """Who holds a result folder: one process at a time, named by host and process, on however many machines see the folder.
 
-A lock of the operating system ends with its process, whatever ends that; but file systems that machines share do not always carry
-it from one to another. So the holder's name lies beside it. Whether a holder that left its name behind still runs is a question of
-fact: on its own machine it is answered by looking; of another machine the user has to say so, and is not believed while the
-holder's name is still being touched.
+A lock of the operating system ends with its process, whatever ends that; but file systems that machines share do not always
+carry it from one to another. So the holder's name lies beside it. Whether a holder that left its name behind still runs is a
+question of fact: on its own machine it is answered by looking; of another machine the user has to say so, and is not believed
+while the holder's name is still being touched.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class FolderLock:
     """Holds a folder, which is made if need be, until `release`.
 
     Raises:
-        UserError: another run holds it, or may hold it, or it cannot be written. ``takeover`` is the name of a holder, HOST:PID, that
-            the user says runs no more.
+        UserError: another run holds it, or may hold it, or it cannot be written. ``takeover`` is the name of a holder,
+            HOST:PID, that the user says runs no more.
     """
 
     def __init__(self, folder: Path, takeover: str | None = None) -> None:
@@ -130,8 +130,8 @@ def _check_left(folder: Path, takeover: str | None) -> None:
     name = f"{owner['host']}:{owner['pid']}"
     if takeover != name:
         raise UserError(
-            f"'{folder}' was last held by a run on another machine{_named(owner)}. Does it still run there? (ssh {owner['host']} ps -p "
-            f"{owner['pid']}) If so, wait for it; if not, take over with launcher.takeover={name}"
+            f"'{folder}' was last held by a run on another machine{_named(owner)}. Does it still run there? (ssh "
+            f"{owner['host']} ps -p {owner['pid']}) If so, wait for it; if not, take over with launcher.takeover={name}"
         )
     before = (folder / OWNER).stat().st_mtime_ns
     time.sleep(2.5 * BEAT)

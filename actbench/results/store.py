@@ -22,7 +22,7 @@ from actbench.base.errors import UserError
 from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
 from actbench.results.lock import LOCK, OWNER, FolderLock
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, replace_file, sync_folder, write_error
-from actbench.results.reading import JOBS, PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
+from actbench.results.reading import JOBS, PARTS, check_whole, checksum_of, finished_of, read_folder, runs_column
 from actbench.results.rows import rows_of_failed
 from actbench.study.spec import RunSpec
 
@@ -49,7 +49,8 @@ def _uninterrupted() -> Iterator[None]:
 
 class Store:
     """One result folder, held by one process at a time. Use as a context manager: on entering, UserError if the folder cannot
-    be written, is in use, or holds files that are not results. ``fresh``: what it holds is set aside. ``takeover``: see `FolderLock`.
+    be written, is in use, or holds files that are not results. ``fresh``: what it holds is set aside. ``takeover``: see
+    `FolderLock`.
 
     Attributes:
         parts: where packs of this session write their parts.

@@ -40,8 +40,10 @@ def forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float, float
     """Seconds and bytes that a run takes, and the seconds of these in which it measures.
 
     Some packs are timed and scaled up; none is trained to its end, nothing is written. UserError if an activation of the user's
-    own ends the process that it is tried in.
+    own ends the process that it is tried in, or packs are for GPUs of a cluster and there is none here.
     """
+    if prepared.on_gpu and not torch.cuda.is_available():
+        raise UserError("there is no GPU here to time networks on: forecast where there is one, or with launcher.gpus=0")
     if prepared.own_activations and not multiprocessing.current_process().daemon:
         try:
             return isolated(_forecast, prepared, packs)
@@ -66,9 +68,9 @@ def pack_seconds(prepared: Prepared, packs: list[Pack]) -> Callable[[Pack], floa
     if prepared.on_gpu and not torch.cuda.is_available():
         return lambda pack: SETUP_SECONDS + _work(pack, prepared) / GPU_FLOP
     if prepared.own_activations and not multiprocessing.current_process().daemon:
-        rates, measuring = isolated(_rates, prepared, packs)
+        rates, _ = isolated(_rates, prepared, packs)
     else:
-        rates, measuring = _rates(prepared, packs)
+        rates, _ = _rates(prepared, packs)
     usual = sum(rates.values()) / len(rates)
     return lambda pack: SIDE_BY_SIDE * rates.get(_kind(pack), usual) * _work(pack, prepared)
 

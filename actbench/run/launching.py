@@ -30,8 +30,8 @@ def make_launcher(
     prepared: Prepared, parts: Path, options: Options, engine: Engine | None = None, packs: Sequence[Pack] = (),
     entries: Sequence[Entry] = (),
 ) -> Launcher:  # fmt: skip
-    """Jobs of an engine, if there is one, which has ``entries`` of the ``packs`` already. Else processes on a CPU, and where a GPU is
-    to train several packs at a time or code of the user's own; else, or if asked for, the run's own thread.
+    """Jobs of an engine, if there is one, which has ``entries`` of the ``packs`` already. Else processes on a CPU, and where a
+    GPU is to train several packs at a time or code of the user's own; else, or if asked for, the run's own thread.
     """
     if engine is not None:
         return _remote(prepared, parts, options, engine, packs, entries)

@@ -42,9 +42,9 @@ def train_missing(prepared: Prepared, options: Options) -> Outcome:
         open_engine(prepared, options) as engine,
         Store(prepared.folder, fresh=options.fresh, takeover=options.where.takeover) as store,
     ):
-        entries = in_flight(store.folder, options.where.engine, store.finished, prepared.run_ids)
         if engine is not None and options.where.cancel:
             make_launcher(prepared, store.parts, options, engine).cancel()
+        entries = in_flight(store.folder, options.where.engine, store.finished, prepared.run_ids)
         with Session(prepared, store, options, entries) as session:
             if session.packs:
                 with make_launcher(prepared, store.parts, options, engine, session.packs, entries) as launcher:

@@ -114,7 +114,7 @@ class Options:
         where = read_launcher(self.launcher, self.config_dir)
         if where.remote and self.workers is not None:
             raise UserError(
-                f"--workers: of this machine; with launcher={where.engine} say launcher.jobs=N (at once) and launcher.cores=N (of a job)"
+                f"--workers: of this machine; with launcher={where.engine} say launcher.jobs=N (at once) and launcher.cores=N"
             )
         if where.remote and self.device != "auto" and self.device.startswith("cuda") != bool(where.gpus):
             raise UserError(
@@ -137,8 +137,8 @@ def checked_options(given: object) -> Options:
 
 @dataclass
 class Outcome:
-    """What a run did: networks by status (of the whole study), how many were trained now, and what they took; ``left``: how jobs go
-    on that it did not wait for, in words.
+    """What a run did: networks by status (of the whole study), how many were trained now, and what they took; ``left``: how
+    jobs go on that it did not wait for, in words.
     """
 
     folder: Path

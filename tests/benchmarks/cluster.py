@@ -44,7 +44,11 @@ def timed(name: str) -> Iterator[None]:
     began, clock = time.process_time(), time.perf_counter()
     yield
     times[name] = time.process_time() - began
-    print(f"{name}: {times[name]:.1f} s of a core, {time.perf_counter() - clock:.1f} s, {memory():.1f} GiB at most", file=sys.stderr, flush=True)
+    print(
+        f"{name}: {times[name]:.1f} s of a core, {time.perf_counter() - clock:.1f} s, {memory():.1f} GiB at most",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def memory() -> float:
@@ -63,7 +67,9 @@ def main(packs: int) -> None:
             study = Study("cluster", [], specs_of(packs), ["lr", "seed"], [])
             data = load_dataset("mnist-12k")
             prepared = Prepared(study, folder, "cpu", SLOTS, {"mnist-12k": data}, {"mnist-12k": data.shape}, least=packs)
-        settings = LauncherSettings(engine="slurm", patience=0, minutes_per_job=10 * PACKS_PER_JOB, time=60, jobs=SLOTS, retries=9)
+        settings = LauncherSettings(
+            engine="slurm", patience=0, minutes_per_job=10 * PACKS_PER_JOB, time=60, jobs=SLOTS, retries=9
+        )
         engine = StubEngine(JobBook(folder).root, SLOTS, random_fates(LOST, SLOW))
         engine.evaluations = 2
         with Store(folder) as store:
@@ -96,7 +102,11 @@ def report(packs: int, made: int, engine: StubEngine, peak: float, size: int) ->
     head = times["packed"] + times["dispatched, taken in and saved"]
     again = len(engine.began) - made
     machine = measured_on()
-    rows = [[packs, networks, name, f"{seconds:.1f}", f"{1000 * seconds / networks:.3f}"] for name, seconds in times.items() if name != "all"]
+    rows = [
+        [packs, networks, name, f"{seconds:.1f}", f"{1000 * seconds / networks:.3f}"]
+        for name, seconds in times.items()
+        if name != "all"
+    ]
     expected = LOST * engine.count / 2
     lines = [
         "# A million networks on a cluster that is not there", "",
