@@ -13,7 +13,7 @@ from actbench import Options, UserError, load
 from actbench.launch.dispatch import dispatch
 from actbench.launch.events import Done, Failed, Progress
 from actbench.launch.jobs import JobBook, as_json, as_pack, in_flight, jobs_left, name_of
-from actbench.launch.node import run_task
+from actbench.launch.node import out_of_time, run_task
 from actbench.launch.remote import RemoteLauncher
 from actbench.launch.settings import LauncherSettings, launcher_files, launcher_words, options_of, read_launcher
 from actbench.launch.shared import check_shared
@@ -266,6 +266,19 @@ def test_a_machine_that_would_give_other_figures_does_not_train(common, reason, 
     assert reason in run_task(str(batch), 0)
     status = JobBook(tmp_path).status((batch.name, 0))
     assert reason in str(status.get("refused") or status.get("trouble")) and not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize(("minutes", "ended", "failed"), [(40, 0, True), (40, 1, False), (5, 0, False)])
+def test_a_pack_that_had_all_of_a_jobs_time_is_split_by_the_head(minutes, ended, failed, tmp_path):
+    """One that shared it, or whose job is preempted, is trained in another."""
+    import time
+
+    pack = small_pack()
+    batch = batch_of(tmp_path, pack, time=60)
+    status = {"began": time.time() - 60 * minutes, "ended": ended, "training": [name_of(pack)]}
+    (batch / "0.status.json").write_text(json.dumps(status))
+    out_of_time(str(batch), 0)
+    assert [name for name, _ in JobBook(tmp_path).failures(batch.name)] == [name_of(pack)] * failed
 
 
 def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):

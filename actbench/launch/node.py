@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from actbench.plan.pack import Pack
 
 def run_task(folder: str, number: int) -> str:
     """Trains the packs of one job of the batch in ``folder``; returns why it did not, which may be all that is heard of it."""
-    batch, status = Path(folder), {"host": socket.gethostname(), "pid": os.getpid()}
+    batch, status = Path(folder), {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time(), "ended": 0}
     if not (batch / "batch.json").is_file():
         return f"'{socket.gethostname()}' does not see the result folder: there is no '{batch}'"
     if threading.current_thread() is threading.main_thread():
@@ -38,6 +39,16 @@ def run_task(folder: str, number: int) -> str:
     except UserError as error:  # a folder or data set that is not here, a disk that is full
         write_json(batch / f"{number}.status.json", {**status, "trouble": str(error)})
         return str(error)
+
+
+def out_of_time(folder: str, number: int) -> None:
+    """Called in a job that is about to be ended. Packs that had all of its time would not end in another, either."""
+    batch = Path(folder)
+    status, minutes = read_json(batch / f"{number}.status.json"), read_json(batch / "batch.json")["time"]
+    if status.get("ended") == 0 and time.time() - status["began"] > 30 * minutes:  # else it is preempted
+        for name in status.get("training", ()):
+            reason = f"it did not end within a job's time (launcher.time={minutes})"
+            write_json(batch / f"failed-{name}.json", {"reason": reason, "died": True})
 
 
 def _train(batch: Path, number: int, status: dict[str, Any]) -> str:
@@ -68,6 +79,7 @@ def _train(batch: Path, number: int, status: dict[str, Any]) -> str:
                 if isinstance(event, Failed):
                     write_json(batch / f"failed-{name}.json", {"reason": event.reason, "died": event.died})
                 del waiting[name]
+                status["ended"] += 1
                 write_json(path, {**status, "training": [*waiting][: launcher.slots]})
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import secrets
 import socket
@@ -38,7 +39,11 @@ class RayEngine:
         _check_address(settings.address)
         try:
             ray.init(
-                address=settings.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", configure_logging=True
+                address=settings.address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(settings.address, one_line(str(error))[:200]) from error

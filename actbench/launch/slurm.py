@@ -14,7 +14,7 @@ from typing import Any
 
 from actbench.base.errors import UserError, one_line
 from actbench.launch.jobs import Task
-from actbench.launch.node import run_task
+from actbench.launch.node import out_of_time, run_task
 from actbench.launch.remote import State
 from actbench.launch.settings import LauncherSettings
 from actbench.launch.shared import check_shared
@@ -48,6 +48,7 @@ class RunTask:
         """The same once more: parts that are written are not trained again."""
         from submitit.helpers import DelayedSubmission
 
+        out_of_time(batch, number)
         return DelayedSubmission(self, batch, number)
 
 

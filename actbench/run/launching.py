@@ -77,6 +77,7 @@ def _remote(
         "datasets": {name: one.checksum for name, one in prepared.data.items()},
         "device": where.device,
         "processes": where.processes,
+        "time": where.time,
     }
     new = [pack for pack in packs if id(pack) not in submitted]
     return RemoteLauncher(engine, JobBook(prepared.folder), entries, common, where, _seconds(prepared, new), options.on_note)
