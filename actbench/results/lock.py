@@ -55,11 +55,11 @@ class FolderLock:
             raise
 
     def _sign(self, folder: Path) -> None:
-        text = json.dumps(_this_process())
-        hidden = folder / f"{OWNER}.{os.getpid()}"
-        hidden.write_text(text, encoding="utf-8")
-        os.replace(hidden, folder / OWNER)
-        threading.Thread(target=self._beat, args=(folder / OWNER,), daemon=True).start()
+        path = folder / OWNER
+        path.unlink(missing_ok=True)  # a link or pipe there must not be written through
+        with path.open("x", encoding="utf-8") as file:  # one that is cut off names nobody, who was killed
+            json.dump(_this_process(), file)
+        threading.Thread(target=self._beat, args=(path,), daemon=True).start()
 
     def _beat(self, path: Path) -> None:
         while not self._left.wait(BEAT):
