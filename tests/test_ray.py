@@ -1,6 +1,6 @@
 """A real Ray of two nodes on this machine: the same tables as locally, whatever worker or node is killed.
 
-Skipped where Ray is not installed (pip install 'actbench[ray]'). Run it with `python -m pytest -n 0 tests/test_ray.py`.
+Skipped where Ray is not installed (pip install 'actbench[ray]'). Run it with `python -m pytest -m slow -n 0 tests/test_ray.py`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from actbench.launch.jobs import JobBook
 from tests.engines import NETWORKS, QUICK, STUDY, ended_well, head, parts, statuses, training, until
 from tests.runs import tables
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'actbench[ray]'"
-)
+WHY_NOT = "ray is not installed: pip install 'actbench[ray]'"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=WHY_NOT)]
 
 PORT = 26379
 RAY = ["launcher=ray", f"launcher.address=127.0.0.1:{PORT}", *QUICK]

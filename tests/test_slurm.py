@@ -1,6 +1,6 @@
 """A real Slurm, of one node perhaps: the same tables as locally, whatever is cancelled, drained, started anew or killed.
 
-Skipped where none answers. On a machine with slurmctld, slurmd and munge: start them, then `python -m pytest -n 0 tests/test_slurm.py`.
+Skipped where none answers. On a machine with slurmctld, slurmd and munge: start them, then `python -m pytest -m slow -n 0 tests/test_slurm.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _why_not() -> str:
     return "" if done.returncode == 0 and done.stdout else "Slurm does not answer"
 
 
-pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "Slurm answers")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "Slurm answers")]
 
 
 def slurm(*words: str) -> str:

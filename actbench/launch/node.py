@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from actbench.base import machine
 from actbench.base.errors import UserError
@@ -29,7 +30,10 @@ from actbench.plan.pack import Pack
 
 def run_task(folder: str, number: int) -> str:
     """Trains the packs of one job of the batch in ``folder``; returns why it did not, which may be all that is heard of it."""
-    batch, status = Path(folder), {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time(), "ended": 0}
+    batch, status = (
+        Path(folder),
+        {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time(), "ended": 0},
+    )
     if not (batch / "batch.json").is_file():
         return f"'{socket.gethostname()}' does not see the result folder: there is no '{batch}'"
     if threading.current_thread() is threading.main_thread():

@@ -74,7 +74,12 @@ class RayEngine:
             return {}
         except (ray.exceptions.RayError, ConnectionError, RuntimeError):
             return None
-        return {task: State(*state) for task, state in found.items() if task[0] in batches}
+        rare = not any(_fits(node, self._settings) for node in ray.nodes())  # perhaps one is about to be started
+        needs = (
+            f"waiting for a node of {self._settings.cores} cores and {self._settings.gpus} GPUs, which the cluster does not have"
+        )
+        known = {task: State(*state) for task, state in found.items() if task[0] in batches}
+        return {task: State(True, needs) if rare and state.alive else state for task, state in known.items()}
 
     def cancel(self, batches: Collection[str]) -> None:
         """Has the foreman end jobs."""
@@ -113,6 +118,12 @@ class RayEngine:
         return ray.remote(Foreman).options(
             name=self._name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, scheduling_strategy=here
         ).remote(needs, settings.jobs)  # fmt: skip
+
+
+def _fits(node: dict[str, Any], settings: LauncherSettings) -> bool:
+    """Whether a job can run on a node."""
+    has = node["Resources"]
+    return node["Alive"] and has.get("CPU", 0) >= settings.cores and has.get("GPU", 0) >= settings.gpus
 
 
 def _check_address(address: str) -> None:

@@ -22,7 +22,7 @@ from actbench.launch.settings import LauncherSettings
 from actbench.plan.pack import Pack
 
 LEAVING, ENDING = 20.0, 90.0  # seconds until jobs that have nothing more to do, or that were cancelled, are gone
-SMALLER_HELPS = ("OUT_OF_MEMORY", "TIMEOUT")  # ends of a job that a smaller pack may be spared
+SMALLER_HELPS = ("OUT_OF_MEMORY", "OutOfMemory", "TIMEOUT")  # ends of a job that a smaller pack may be spared
 
 
 class State(NamedTuple):

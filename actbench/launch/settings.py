@@ -37,7 +37,7 @@ class LauncherSettings:
     qos: str | None = None
     constraint: str | None = None
     address: str = "auto"
-    time: int = _at_least(1, 60)
+    time: int = _at_least(5, 60)  # Slurm warns a job up to 2.5 minutes before its end
     cores: int = _at_least(1, 1)
     gpus: int = field(default=0, metadata={"low": 0, "high": 1})
     memory_gb: float | None = _at_least(0.1, None)
