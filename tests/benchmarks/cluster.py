@@ -27,7 +27,7 @@ from actbench.results.reading import finished_of, read_results
 from actbench.results.store import Store
 from actbench.run.options import Options
 from actbench.run.prepare import Prepared
-from actbench.run.session import Session
+from actbench.run.session import SAVE_TIMES, Session
 from actbench.study.load import Study, normalise
 from actbench.study.spec import RunSpec
 from tests.benchmarks.tables import markdown, measured_on, write_csv, write_markdown
@@ -107,7 +107,6 @@ def report(packs: int, made: int, engine: StubEngine, peak: float, size: int) ->
         for name, seconds in times.items()
         if name != "all"
     ]
-    expected = LOST * engine.count / 2
     lines = [
         "# A million networks on a cluster that is not there", "",
         f"`python -m tests.benchmarks.cluster`: {packs:,} packs of {NETWORKS} networks in {jobs:,} jobs of {PACKS_PER_JOB} packs, {SLOTS:,} at "
@@ -116,9 +115,11 @@ def report(packs: int, made: int, engine: StubEngine, peak: float, size: int) ->
         *markdown(["phase", "seconds of a core", "ms per network"], [row[2:] for row in rows]), "",
         f"- The run's process takes **{1000 * head / networks:.2f} ms per network** (packed, dispatched, merged, saved), and "
         f"**{peak:.1f} GiB** at its peak, {peak * 2**20 / networks:.1f} KiB per network: it holds the rows of all networks ({size / 2**30:.1f} GiB of tables).",
-        f"- {engine.count:,} jobs were started; {again} packs were begun a second time, and {engine.wasted / NETWORKS:.1f} packs' worth of work was lost, "
-        f"{engine.wasted / networks:.2%} of all. Computed: {LOST:.0%} of jobs lose half a pack each, {expected:.1f} packs. No pack was lost that "
-        "its job was not training.",
+        f"- {again} of {engine.count:,} jobs were lost ({LOST:.0%} are {LOST * engine.count:.0f} ± {(LOST * engine.count) ** 0.5:.0f}), and so many packs "
+        f"were begun a second time: those in training, of which half is lost on average. Computed: {again / 2:.1f} packs' worth of work; measured: "
+        f"{engine.wasted / NETWORKS:.1f}, {engine.wasted / networks:.2%} of all.",
+        f"- Tables are saved when {SAVE_TIMES:.0f} times as long has gone by as the last save took (and 30 s), so that writing them "
+        "whole each time does not grow with the square of their size; until then, parts on the disk are what is finished.",
         "- The tables are whole: read and checked row by row, with every network in them once.",
     ]  # fmt: skip
     if packs == PACKS:
