@@ -265,7 +265,7 @@ def _in_jobs(
     jobs: list[list[tuple[Pack, int]]] = []
     taken = math.inf
     for pack, tries in packs:
-        needed = seconds(pack)
+        needed = seconds(pack) if len(packs) > 1 else 0.0
         if taken + needed > room:
             jobs.append([])
             taken = 0.0

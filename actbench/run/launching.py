@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def _remote(
     from actbench.launch.jobs import JobBook
     from actbench.launch.remote import RemoteLauncher
 
-    where, submitted = options.where, {id(entry.pack) for entry in entries}
+    where = options.where
     common = {
         "versions": versions(),
         "parts": str(parts.absolute()),
@@ -79,14 +80,16 @@ def _remote(
         "processes": where.processes,
         "time": where.time,
     }
-    new = [pack for pack in packs if id(pack) not in submitted]
-    return RemoteLauncher(engine, JobBook(prepared.folder), entries, common, where, _seconds(prepared, new), options.on_note)
+    return RemoteLauncher(engine, JobBook(prepared.folder), entries, common, where, _seconds(prepared, packs), options.on_note)
 
 
 def _seconds(prepared: Prepared, packs: Sequence[Pack]) -> Callable[[Pack], float]:
-    """How long packs take, forecast when it is first asked for."""
-    if len(packs) < 2:
-        return lambda pack: 0.0
-    from actbench.run.forecast import pack_seconds
+    """How long packs take, forecast when it is first asked for, which takes some seconds itself."""
 
-    return pack_seconds(prepared, list(packs))
+    @functools.cache
+    def forecast() -> Callable[[Pack], float]:
+        from actbench.run.forecast import pack_seconds
+
+        return pack_seconds(prepared, list(packs))
+
+    return lambda pack: forecast()(pack)
