@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -34,7 +35,6 @@ ENDED = (
 USUAL = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")  # why jobs wait, which needs no saying
 ANSWER = 60.0  # seconds within which a command of Slurm answers
 SAME_NAMES = ("partition", "account", "qos", "constraint", "time", "setup")
-LARGEST_ARRAY = 1001  # where Slurm does not say
 
 
 class RunTask:
@@ -87,6 +87,7 @@ class SlurmEngine:
             executor.update_parameters(
                 job_name=f"actbench-{batch.name}", cpus_per_task=settings.cores, stderr_to_stdout=True,
                 signal_delay_s=min(90, 15 * settings.time), array_parallelism=max(1, settings.jobs // len(arrays)),
+                srun_args=[f"--cpus-per-task={settings.cores}"],  # which srun of Slurm 22.05 and later takes from no one else
                 additional_parameters=settings.sbatch, **{name: value for name, value in options.items() if value},
             )  # fmt: skip
             for numbers in arrays:  # the comment says which job of the batch an array begins with
@@ -117,11 +118,8 @@ class SlurmEngine:
         """Nothing is held."""
 
     def _largest_array(self) -> int:
-        for line in (self._asked("scontrol", "show", "config") or "").splitlines():
-            name, _, value = line.partition("=")
-            if name.strip() == "MaxArraySize" and value.strip().isdigit():
-                return max(1, int(value) - 1)  # the highest number of a job must be below it
-        return LARGEST_ARRAY - 1
+        found = re.search(r"MaxArraySize\s*=\s*([0-9]+)", self._asked("scontrol", "show", "config") or "")
+        return max(1, int(found[1] if found else 1001) - 1)  # the highest number of a job must be below it
 
     def _asked(self, *command: str) -> str | None:
         """What a command of Slurm prints; None if it fails."""
