@@ -35,7 +35,13 @@ INSIDE = {
     "data": [["downloads", "npz"], ["datasets"]],
     "study": [["spec"], ["content", "overrides", "own"], ["compose"], ["load"]],
     "plan": [["architecture", "pack", "schedule"], ["costs"], ["pack_plan", "packing"]],
-    "results": [["columns"], ["measures", "rows"], ["reading"], ["parts", "provenance"], ["frames", "store", "verdict_file"]],
+    "results": [
+        ["columns", "lock"],
+        ["measures", "rows"],
+        ["reading"],
+        ["parts", "provenance"],
+        ["frames", "store", "verdict_file"],
+    ],
     "verdicts": [
         ["claim", "curves", "expression", "failures", "intervals", "power", "sign_flip"],
         ["answer", "cells", "mean_field", "quick", "selection"],
@@ -82,12 +88,15 @@ INSIDE = {
         ["hugging_face", "lightning"],
     ],
     "launch": [
-        ["events", "processes"],
+        ["events", "jobs", "processes", "settings", "shared"],
         ["launcher", "pack_job"],
-        ["dispatch", "in_process", "preload", "worker"],
+        ["dispatch", "in_process", "preload", "remote", "worker"],
         ["isolated", "local"],
+        ["node"],
+        ["ray_foreman", "slurm"],
+        ["ray"],
     ],
-    "run": [["options"], ["prepare"], ["forecast", "launching", "session"], ["loop"], ["judging"]],
+    "run": [["options"], ["prepare"], ["forecast", "session"], ["launching"], ["loop"], ["judging"]],
     "cli": [
         ["data_view", "group", "judge_json", "junit", "options", "plot", "probe_view", "run_view"],
         ["page_view"],

@@ -310,7 +310,7 @@ def test_a_folder_is_whole_whichever_write_was_the_last(call, trained, tmp_path,
         patch.setattr(parts, "write_synced", or_killed(parts.write_synced))
         for name in ("replace", "rename", "fsync"):
             patch.setattr(store.os, name, or_killed(getattr(store.os, name)))
-        patch.setattr(store, "_release", lambda folder, lock: lock.release())
+        patch.setattr(store.FolderLock, "release", lambda self, folder: self._lock.release())
         try:
             with Store(folder) as held:
                 held.save([], held.meta)

@@ -11,6 +11,7 @@ from actbench.base.errors import UserError, unknown
 from actbench.base.machine import import_torch, user_modules_importable
 from actbench.cli.plot import braille_plot
 from actbench.data.datasets import DATASETS
+from actbench.launch.settings import launcher_files
 from actbench.plan.architecture import MODELS
 from actbench.science.activations import ACTIVATIONS, gain, is_dotted
 from actbench.science.inits import INITS
@@ -163,6 +164,18 @@ def _arm(arm: Arm) -> str:
     return arm.name + (f" ({'; '.join(grids)})" if grids and not arm.times else "")
 
 
+def _launchers() -> dict[str, str]:
+    """A launcher's line is its first comment."""
+    return {
+        name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").strip() for name, path in launcher_files().items()
+    }
+
+
+def _launcher(name: str) -> list[str]:
+    lines = launcher_files()[name].read_text(encoding="utf-8").splitlines()
+    return [f"launcher {name}", *(f"  {line}" for line in lines)]
+
+
 def _setting(name: str) -> str:
     default = SETTINGS[name].default
     shown = "default: none, or set by the optimizer, activation or model" if default is None else f"default {default}"
@@ -186,5 +199,6 @@ KINDS: dict[str, tuple[Callable[[], dict[str, str]], Callable[[str], list[str]]]
     "metrics": (_metrics, _metric),
     "studies": (_studies, _study),
     "claims": (_claims, _claim),
+    "launchers": (_launchers, _launcher),
     "settings": (lambda: {name: _setting(name) for name in AXES}, lambda name: [f"setting {name}", f"  {_setting(name)}"]),
 }

@@ -45,7 +45,7 @@ def run(
         list[str] | None,
         Argument(
             metavar="[STUDY] [OVERRIDES]...",
-            help="A study (name or YAML file), then SETTING=VALUES.",
+            help="A study (name or YAML file), then SETTING=VALUES, and launcher=NAME for where to train.",
             show_default=False,
             autocompletion=completion.study_or_override,
         ),
@@ -67,15 +67,18 @@ def run(
     actbench run
     actbench run single activation=relu,gelu depth=2,8 'seed=range(0,5)'
     """
+    from actbench.launch.settings import launcher_words
     from actbench.run.launching import torch_ahead
     from actbench.run.options import Options
 
-    overrides = list(words or [])
+    launcher, others = launcher_words(words or [])
+    overrides = list(others)
     study = next((word for word in overrides if "=" not in word and not word.startswith("~")), None)
     if study is not None:
         overrides.remove(study)
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **said(quiet=quiet)
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, launcher=launcher,
+        **said(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from actbench.cli.run_view import print_forecast
@@ -103,7 +106,7 @@ def judge(
         list[str] | None,
         Argument(
             metavar="[CLAIM]...",
-            help="Claims (names or YAML files); all when left out.",
+            help="Claims (names or YAML files; all when left out), and launcher=NAME for where to train.",
             show_default=False,
             autocompletion=completion.list_of("claims"),
         ),
@@ -127,20 +130,22 @@ def judge(
     actbench judge --quick
     actbench judge he_relu my_claim.yaml
     """
+    from actbench.launch.settings import launcher_words
     from actbench.run.options import Options
 
+    launcher, others = launcher_words(claims or [])
+    claims = list(others)
     options = Options(
-        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, **said(quiet=quiet)
+        out=out, fresh=fresh, device=device, workers=workers, data_dir=data_dir, config_dir=config_dir, launcher=launcher,
+        **said(quiet=quiet),
     )  # fmt: skip
     from actbench.cli import judge_view
 
     if dry_run:
-        judge_view.print_forecast(claims or [], options, quick=quick, as_json=as_json)
+        judge_view.print_forecast(claims, options, quick=quick, as_json=as_json)
         return
     raise typer.Exit(
-        judge_view.judge_and_show(
-            claims or [], options, quick=quick, junit=junit, with_page=with_page, as_json=as_json, quiet=quiet
-        )
+        judge_view.judge_and_show(claims, options, quick=quick, junit=junit, with_page=with_page, as_json=as_json, quiet=quiet)
     )
 
 

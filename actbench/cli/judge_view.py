@@ -49,6 +49,8 @@ def judge_and_show(
         console = make_console(stderr=False)
         for line in lines(trial, console.width if console.is_terminal else WIDE):
             console.print(line, crop=False, soft_wrap=True)
+    if trial.left and not quiet:
+        print(trial.left, file=sys.stderr)
     for error in trial.errors[:5]:
         print(f"failed: {error}", file=sys.stderr)
     if with_page:

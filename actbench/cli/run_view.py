@@ -18,6 +18,8 @@ from rich.console import Console
 
 from actbench.base.streams import held_back
 from actbench.launch.events import Progress
+from actbench.launch.jobs import jobs_left
+from actbench.results.columns import FINISHED
 from actbench.results.reading import finished_in
 from actbench.run.loop import run_study
 from actbench.run.options import Finished, Options, Outcome, Round, Started
@@ -40,9 +42,10 @@ def said_how_to_go_on(display: RunDisplay) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         kept = display.folder is not None and finished_in(display.folder)
-        raise typer.Abort(
-            f"What was finished is kept in {display.folder}; the same command goes on from there" if kept else ""
-        ) from None
+        left = jobs_left(display.folder)
+        how = "" if left else "; the same command goes on from there"
+        said = [f"What was finished is kept in {display.folder}{how}"] * bool(kept) + [left] * bool(left)
+        raise typer.Abort(". ".join(said)) from None
     finally:
         display.stop()
 
@@ -59,6 +62,11 @@ def run_with_display(study: str, overrides: list[str], options: Options, *, quie
             "measuring_share": round(outcome.measuring_share, 4), "errors": outcome.errors,
         }  # fmt: skip
         print(json.dumps(fields))
+    elif outcome.left or options.where.cancel:
+        if not quiet:
+            done = sum(outcome.statuses[status] for status in FINISHED)
+            text = outcome.left or "its jobs are ended"
+            print(f"{done:,} of {len(outcome.study.specs):,} networks have results in {outcome.folder}; {text}", file=sys.stderr)
     elif not quiet:
         from actbench.report.render import WIDE
         from actbench.report.summary import headline, summary
@@ -100,7 +108,10 @@ def print_forecast(study: str, overrides: list[str], options: Options, *, as_jso
     print(f"time      about {duration(seconds)} on {prepared.device}")
     if measuring > seconds / 3:
         print(f"          of which measuring takes {measuring / seconds:.0%}; {_less_measuring(prepared)}")
-    print(f"memory    about {memory / 2**30:.1f} GiB")
+    if options.where.remote:
+        print(f"jobs      of about {duration(options.where.seconds)}, {options.where.jobs:,} at once at most")
+    else:
+        print(f"memory    about {memory / 2**30:.1f} GiB")
     print(f"results   {prepared.folder} (nothing was written)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from actbench.plan.costs import pack_bytes
 from actbench.plan.pack import Pack
 from actbench.science.activations import is_dotted
 
-MOST_DEATHS = 20  # per slot, in a row, with no pack finished in between (of one activation, where the user's own was at work)
+# per slot (of so many at most), in a row, with no pack finished in between (of one activation, where the user's own was at work)
+MOST_DEATHS, MOST_SLOTS = 20, 1000
 
 
 @dataclass
@@ -24,10 +26,10 @@ class _InFlight:
     needed: float = 0.0
     done: float = 0.0
 
-    def failed(self, reason: str) -> Iterator[Event]:
+    def failed(self, reason: str, *, died: bool = False) -> Iterator[Event]:
         """The end of networks that are given up, on which no more work will be done."""
         yield Progress(self.pack, len(self.pack) - self.done)
-        yield Failed(self.pack, reason)
+        yield Failed(self.pack, reason, died=died)
 
 
 def _suspect(pack: Pack) -> str:
@@ -36,13 +38,14 @@ def _suspect(pack: Pack) -> str:
     return pack.shared.activation if len(names) == 1 and is_dotted(pack.shared.activation) else ""
 
 
-def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Shape]) -> Iterator[Event]:
+def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Shape], *, split: bool = True) -> Iterator[Event]:
     """Has packs trained in this order, as many at a time as slots and memory allow, until every network is done or has failed.
 
     The halves of a pack that fails are trained next, and a network whose process ended under it is tried once more, since it
     may have been another's fault; `Failed` is yielded of networks that nothing more can be done for. Processes that keep
     ending, though no pack is ever finished, fail all networks that are left: of an activation of the user's own, if it trained
-    in all of them. ``shapes`` are those of the packs' data sets.
+    in all of them. ``shapes`` are those of the packs' data sets. Unless ``split``, a pack fails as a whole, and whoever
+    submitted it does all that.
     """
     waiting = collections.deque(packs)
     in_flight: dict[int, _InFlight] = {}
@@ -53,8 +56,12 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
         """Submits as many packs as there is room for; at least one, however much it needs."""
         while waiting and len(in_flight) < launcher.slots:
             pack = waiting[0]
-            needed = pack_bytes(pack, shapes[pack.shared.dataset])
-            if in_flight and sum(one.needed for one in in_flight.values()) + needed > launcher.memory:
+            needed = pack_bytes(pack, shapes[pack.shared.dataset]) if launcher.memory < math.inf else 0.0
+            if (
+                in_flight
+                and launcher.memory < math.inf
+                and needed + sum(one.needed for one in in_flight.values()) > launcher.memory
+            ):
                 return  # until one that trains has given its memory back
             in_flight[id(pack)] = _InFlight(waiting.popleft(), needed)
             launcher.submit(pack)
@@ -76,7 +83,7 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
                 continue
             deaths[suspect] += event.died
             reason = f"activation '{suspect}': {event.reason}" if event.died and suspect else event.reason
-            if deaths[suspect] >= MOST_DEATHS * launcher.slots:
+            if deaths[suspect] >= MOST_DEATHS * min(launcher.slots, MOST_SLOTS):
                 given_up = [ended, *(_InFlight(one) for one in waiting if suspect in ("", _suspect(one)))]
                 waiting = collections.deque(one for one in waiting if suspect not in ("", _suspect(one)))
                 if suspect:
@@ -89,10 +96,11 @@ def dispatch(packs: Iterable[Pack], launcher: Launcher, shapes: Mapping[str, Sha
                 if suspect:
                     continue
                 return
-            again = list(pack.halves()) if len(pack) > 1 else []
-            if event.died and not again and (run_id := pack.shared.run_id) not in tried_again:
+            may_help = split and not event.lost
+            again = list(pack.halves()) if may_help and len(pack) > 1 else []
+            if event.died and may_help and not again and (run_id := pack.shared.run_id) not in tried_again:
                 tried_again.add(run_id)
                 again = [pack]
             waiting.extendleft(reversed(again))
             submit()
-            yield from [Progress(pack, -ended.done)] if again else ended.failed(reason)
+            yield from [Progress(pack, -ended.done)] if again else ended.failed(reason, died=event.died and not split)

@@ -24,11 +24,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A pack could not be trained, for a reason in one line; `died`: its process ended, so that no exception is known."""
+    """A pack could not be trained, for a reason in one line; `died`: its process ended, so that no exception is known; `lost`:
+    its jobs did, again and again, for reasons that a smaller pack would not change.
+    """
 
     pack: Pack
     reason: str
     died: bool = False
+    lost: bool = False
 
 
 Event = Progress | Done | Failed

@@ -10,7 +10,8 @@ from actbench.plan.pack import Pack
 
 
 class Launcher(Protocol):
-    """Trains packs, each of which writes its own part folder. Use as a context manager, which cancels on leaving.
+    """Trains packs, each of which writes its own part folder. Use as a context manager: on leaving, processes of this machine are
+    ended; jobs of a cluster go on, and whoever comes next attaches to them.
 
     A pack that was submitted ends in one `Done` or one `Failed`, whatever becomes of the process that trains it, unless it is
     cancelled. What no pack can help, such as a disk that is full, is raised by `poll` as a UserError.
@@ -35,5 +36,6 @@ class Launcher(Protocol):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception: object) -> bool | None:
         self.cancel()
+        return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from actbench.base.errors import UserError
 from actbench.base.machine import available_memory
@@ -39,10 +39,10 @@ class _Worker:
 class LocalLauncher(Launcher):
     """A launcher whose slots are processes of this machine, each with a `PackJob`, started when there is a pack for them."""
 
-    def __init__(self, slots: int, parts: Path, data_dir: Path | None = None, device: str = "cpu") -> None:
+    def __init__(self, slots: int, parts: Path, data_dir: Path | None = None, device: str = "cpu", **more: Any) -> None:
         self.slots = slots
         self.memory = math.inf if device.startswith("cuda") else MEMORY_SHARE * available_memory()
-        self._arguments = device, data_dir, parts
+        self._arguments = device, data_dir, parts, more
         self._workers: list[_Worker] = []
         self._not_started: list[Event] = []
         self._server = contextlib.ExitStack()

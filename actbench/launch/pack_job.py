@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,12 +34,16 @@ class PackJob:
         data_dir: where data sets lie.
         parts: the folder of part folders.
         loaded: data sets that are in memory already.
+        node: what this machine is, if it is not the run's; goes with each part.
+        copies: data sets' names → their files on this machine's own disk.
     """
 
     device: str
     data_dir: Path | None
     parts: Path
     loaded: dict[str, Data] = field(default_factory=dict)
+    node: Mapping[str, Any] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
     _on_device: dict[tuple, DeviceData] = field(default_factory=dict, init=False)
 
     def run(self, pack: Pack) -> Iterator[Event]:
@@ -64,7 +69,8 @@ class PackJob:
     def _train(self, pack: Pack) -> Iterator[Event]:
         name = pack.shared.dataset
         if name not in self.loaded:
-            self.loaded[name] = load_dataset(name, self.data_dir, download=False)
+            here = load_dataset(self.copies.get(name, name), self.data_dir, download=False)
+            self.loaded[name] = replace(here, name=name)
         data = self.loaded[name]
         plan = plan_pack(pack, data.shape, self.device)
         key = (*(getattr(plan.spec, setting) for setting in settings_with("data")), plan.merges_fixed_inputs)
@@ -78,7 +84,7 @@ class PackJob:
                 yield Progress(pack, len(pack) / len(plan.evaluated))
         measured = trainer.measurements
         seconds = {"seconds": measured.seconds, "measuring": measured.measuring_seconds, "training": measured.training_seconds}
-        write_part(self.parts, rows_of(pack.specs, measured), seconds)
+        write_part(self.parts, rows_of(pack.specs, measured), seconds, self.node)
         yield Done(pack)
 
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +18,7 @@ from actbench.base.machine import import_torch
 from actbench.base.streams import guard_streams
 
 
-def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path) -> None:
+def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path, more: Mapping[str, Any]) -> None:
     """Trains the packs that come through a pipe, as a `PackJob` of these arguments, until the pipe or the run ends.
 
     Events are sent without their pack, which the other end knows: it would cost more to send than all the rest. An error that
@@ -34,7 +34,7 @@ def work(pipe: Connection, device: str, data_dir: Path | None, parts: Path) -> N
             import_torch()
             from actbench.launch.pack_job import PackJob
 
-            job = PackJob(device, data_dir, parts)
+            job = PackJob(device, data_dir, parts, **more)
             while True:
                 for event in job.run(pipe.recv()):
                     pipe.send(replace(event, pack=None))  # type: ignore[arg-type]

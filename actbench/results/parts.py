@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,11 @@ class WriteError(UserError):
 
 @dataclass(frozen=True)
 class Part:
-    """A finished pack: its rows by table and run_id, and seconds by what they went into."""
+    """A finished pack: its rows by table and run_id, seconds by what they went into, and the machine, unless it was the run's."""
 
     tables: Tables
     seconds: Mapping[str, float]
+    node: Mapping[str, Any] | None = None
 
     def last(self, column: str) -> np.ndarray:
         """[R] figures of runs.csv, NaN where a field is empty."""
@@ -46,8 +48,11 @@ def part_name(run_ids: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:32]
 
 
-def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float]) -> Path:
-    """Writes the folder of a finished pack; when this returns, it is on the disk. WriteError if it cannot be written."""
+def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float], node: Mapping[str, Any] | None = None) -> Path:
+    """Writes the folder of a finished pack; when this returns, it is on the disk. WriteError if it cannot be written.
+
+    ``node`` says what another machine than the run's is, for meta.json.
+    """
     name = part_name(line.partition(",")[0] for line in rows["runs"])
     final, prefix = parts / name, f"{HIDDEN}{name}-{os.getpid()}-"
     try:
@@ -56,6 +61,8 @@ def write_part(parts: Path, rows: Rows, seconds: Mapping[str, float]) -> Path:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=parts, ignore_cleanup_errors=True) as hidden:
             for table in TABLES:
                 write_synced(Path(hidden, f"{table}.csv"), [HEADERS[table], *rows[table]])
+            if node is not None:
+                write_synced(Path(hidden, "node.json"), [json.dumps(dict(node)) + "\n"])
             write_synced(Path(hidden, "part.json"), [json.dumps(dict(seconds)) + "\n"])
             try:
                 os.rename(hidden, final)
@@ -73,16 +80,20 @@ def read_part(path: Path) -> Part:
     tables = {table: read_table(path / f"{table}.csv", table)[0] for table in TABLES}
     if (written := text_of(path / "part.json")) is None:  # version 0.1.0 wrote none
         return Part(tables, {})
+    node = text_of(path / "node.json")
     try:
-        return Part(tables, {str(name): float(value) for name, value in json.loads(written).items()})
+        seconds = {str(name): float(value) for name, value in json.loads(written).items()}
+        return Part(tables, seconds, None if node is None else dict(json.loads(node)))
     except (ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"'{path / 'part.json'}' cannot be read ({error}); nothing was changed") from error
 
 
-def finished_parts(parts: Path) -> Iterator[Path]:
-    """The parts that are whole; what was cut off while it was written is removed."""
+def finished_parts(parts: Path, *, clean: bool = True) -> Iterator[Path]:
+    """The parts that are whole. What was cut off while it was written is removed, if ``clean``: nobody writes any more."""
     for path in sorted(parts.iterdir()) if parts.is_dir() else ():
         if path.name.startswith(HIDDEN):
+            if not clean:
+                continue
             with contextlib.suppress(OSError):  # a pipe must not be opened, as rmtree does
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         else:

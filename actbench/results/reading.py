@@ -22,6 +22,7 @@ from actbench.study.spec import KEY_COLUMNS, SETTINGS, TYPES, check_own_value, c
 
 FORMAT_2 = 2  # the format before sessions and checksums
 PARTS = ".actbench-parts"
+JOBS = ".actbench-jobs"  # what jobs of a cluster are to train; while it is there, they may be writing parts
 Tables = dict[str, dict[str, list[str]]]  # table → run_id → its lines, in the columns of today
 REMEDY = "nothing was changed; set the folder aside with --fresh, or name another --out"
 EDITED = "edited"  # stands in meta.json for the checksum of a table that was edited on purpose

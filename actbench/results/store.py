@@ -20,12 +20,17 @@ from typing import Any
 
 from actbench.base.errors import UserError
 from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
+from actbench.results.lock import LOCK, OWNER, FolderLock
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, replace_file, sync_folder, write_error
+<<<<<<< HEAD
 from actbench.results.reading import PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
 from actbench.results.rows import Rows, rows_of_failed
+=======
+from actbench.results.reading import JOBS, PARTS, check_whole, checksum_of, finished_of, read_folder, runs_column
+from actbench.results.rows import rows_of_failed
+>>>>>>> slurm
 from actbench.study.spec import RunSpec
 
-LOCK = ".actbench-lock"
 SET_ASIDE = "set-aside"  # where foreign files go that lie among parts
 _SESSION = re.compile("[0-9]{1,9}")
 _PART = re.compile("[0-9a-f]{32}|[0-9]+-[0-9]+-[0-9]+")  # of this version, of version 0.1.0
@@ -53,22 +58,24 @@ def _uninterrupted() -> Iterator[None]:
 
 class Store:
     """One result folder, held by one process at a time. Use as a context manager: on entering, UserError if the folder cannot
-    be written, is in use, or holds files that are not results. ``fresh``: what it holds is set aside.
+    be written, is in use, or holds files that are not results. ``fresh``: what it holds is set aside. ``takeover``: see
+    `FolderLock`.
 
     Attributes:
         parts: where packs of this session write their parts.
         notes: what a user should know.
     """
 
-    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
-        self.folder, self.fresh = folder, fresh
+    def __init__(self, folder: Path, *, fresh: bool = False, takeover: str | None = None) -> None:
+        self.folder, self.fresh, self._takeover = folder, fresh, takeover
         self.notes: list[str] = []
+        self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}  # session → host → what machine it is
         self._merged: set[Path] = set()  # parts whose rows are in the tables here, and not yet on the disk
 
     def __enter__(self) -> Store:
         if self.fresh and self.folder.exists():
             self._set_results_aside()
-        self._lock = _lock(self.folder)
+        self._lock = FolderLock(self.folder, self._takeover)
         try:
             contents = read_folder(self.folder, merging=True)
             self.meta, self.tables, self._checksums = contents.meta, contents.tables, contents.checksums
@@ -82,10 +89,14 @@ class Store:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for path in (*(self.folder / PARTS).glob("*"), self.folder / PARTS):
+        for path in (*(self.folder / PARTS).glob("*"), self.folder / PARTS) if self._nobody_else_writes else ():
             with contextlib.suppress(OSError):  # if it is empty; a part that could not be merged stays
                 path.rmdir()
-        _release(self.folder, self._lock)
+        self._lock.release(self.folder)
+
+    @property
+    def _nobody_else_writes(self) -> bool:
+        return not (self.folder / JOBS).exists()
 
     @property
     def status(self) -> dict[str, str]:
@@ -105,22 +116,23 @@ class Store:
     @_uninterrupted()
     def take_in(self, run_ids: Collection[str]) -> Part:
         """Takes in the part of a finished pack, whose networks are these; UserError if it is not whole."""
-        path = self.parts / part_name(run_ids)
+        name = part_name(run_ids)
+        path = next((self.folder / PARTS).glob(f"*/{name}"), self.parts / name)  # of this session, or of jobs of an earlier one
         part = read_part(path)
         if set(part.tables["runs"]) != set(run_ids):
             raise UserError(f"'{path}' does not hold the networks that it is named after; nothing was changed")
-        self._merge(path, part.tables, str(self.session))
+        self._merge(path, part, path.parent.name)
         return part
 
     @_uninterrupted()
     def take_in_parts(self) -> None:
-        """Takes in all parts on the disk, whoever wrote them. Nobody may be writing any more."""
-        parts = self.folder / PARTS
+        """Takes in all parts on the disk, whoever wrote them."""
+        parts, clean = self.folder / PARTS, self._nobody_else_writes
         if os.path.lexists(parts) and not parts.is_dir():
             self._set_foreign_aside(parts)
-        for path in finished_parts(parts):
+        for path in finished_parts(parts, clean=clean):
             if _SESSION.fullmatch(path.name) and path.is_dir():
-                for part in finished_parts(path):
+                for part in finished_parts(path, clean=clean):
                     self._take_in_one(part, path.name)
             else:
                 self._take_in_one(path, str(max(1, self.session - 1)))
@@ -129,7 +141,7 @@ class Store:
         if not _PART.fullmatch(path.name) or not path.is_dir():
             self._set_foreign_aside(path)
         elif path not in self._merged:
-            self._merge(path, read_part(path).tables, session)
+            self._merge(path, read_part(path), session)
 
     @_uninterrupted()
     def add_failed(self, specs: Sequence[RunSpec], reason: str) -> None:
@@ -138,6 +150,7 @@ class Store:
             for table in TABLES:
                 self.tables[table][spec.run_id] = [_of_session(line, str(self.session))] if table == "runs" else []
 
+<<<<<<< HEAD
     @_uninterrupted()
     def put(self, run_id: str, rows: Rows, session: int) -> None:
         """Keeps a network's rows in place of those that it had."""
@@ -145,10 +158,15 @@ class Store:
             self.tables[table][run_id] = [_of_session(line, str(session)) for line in rows[table]]
 
     def _merge(self, path: Path, tables: Tables, session: str) -> None:
+=======
+    def _merge(self, path: Path, part: Part, session: str) -> None:
+>>>>>>> slurm
         self._merged.add(path)
-        for run_id in tables["runs"]:
+        if part.node is not None:
+            self._nodes.setdefault(int(session), {})[str(part.node.get("host"))] = part.node
+        for run_id in part.tables["runs"]:
             for table in TABLES:
-                self.tables[table][run_id] = [_of_session(line, session) for line in tables[table].get(run_id, ())]
+                self.tables[table][run_id] = [_of_session(line, session) for line in part.tables[table].get(run_id, ())]
 
     @_uninterrupted()
     def save(self, order: Iterable[str], meta: Mapping[str, Any]) -> None:
@@ -179,6 +197,13 @@ class Store:
             raise write_error(self.folder, error) from error
 
     def _write_meta(self, meta: Mapping[str, Any], checksums: Mapping[str, Any]) -> None:
+        for number, session in enumerate(meta.get("sessions", ()), 1):
+            if found := self._nodes.get(number):
+                known = session.get("nodes")
+                before = (
+                    {str(node.get("host")): node for node in known if isinstance(node, dict)} if isinstance(known, list) else {}
+                )
+                session["nodes"] = [*{**before, **found}.values()]
         content = {"format_version": FORMAT_VERSION, **meta, "checksums": checksums}
         replace_file(self.folder / "meta.json", [json.dumps(content, indent=2) + "\n"])
 
@@ -196,16 +221,18 @@ class Store:
 
     def _set_results_aside(self) -> None:
         """Renames the folder to FOLDER.old-1, -2, …, once no other run holds it."""
-        ours = ("meta.json", PARTS, LOCK, *(f"{table}.csv" for table in TABLES))
+        ours = ("meta.json", PARTS, LOCK, OWNER, *(f"{table}.csv" for table in TABLES))
         if not self.folder.is_dir() or (any(self.folder.iterdir()) and not any((self.folder / one).exists() for one in ours)):
             raise UserError(f"'{self.folder}' is not a result folder, so --fresh leaves it alone; name another --out")
         if not any(self.folder.iterdir()):
             return
         if Path.cwd().is_relative_to(self.folder.resolve()):  # which would go with it, and the new results into the old folder
             raise UserError(f"--fresh: the working folder lies in '{self.folder}'; change to another, or name another --out")
-        lock, folder = _lock(self.folder), self.folder.absolute()
+        if not self._nobody_else_writes:
+            raise UserError(f"--fresh: jobs may still be training for '{self.folder}'; end them first with launcher.cancel=true")
+        lock, folder = FolderLock(self.folder, self._takeover), self.folder.absolute()
         if os.name == "nt":  # which renames no folder of an open file
-            _release(folder, lock)
+            lock.release(folder)
         target = _free_name(folder.with_name(f"{folder.name}.old"))
         try:
             folder.rename(target)
@@ -213,10 +240,11 @@ class Store:
             target = folder
             raise UserError(f"cannot set '{folder}' aside: {error.strerror or error}") from error
         finally:
-            _release(target, lock)
+            lock.release(target)
         self.notes.append(f"old results set aside in {target}")
 
 
+<<<<<<< HEAD
 def _lock(folder: Path) -> Any:
     """Holds a folder, which is made if need be; UserError if another run holds it, or it cannot be written."""
     from filelock import FileLock, Timeout
@@ -239,6 +267,8 @@ def _release(folder: Path, lock: Any) -> None:
     lock.release()
 
 
+=======
+>>>>>>> slurm
 def _free_name(path: Path) -> Path:
     """PATH-1, PATH-2, …: the first that is not there."""
     number = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psutil
 import torch
@@ -32,6 +32,7 @@ LONG_SECONDS = 3.0  # what takes longer is not timed whole
 SETUP_SECONDS = 0.02  # of a pack, beyond its weights
 START_SECONDS = 1.5  # of a run: loading torch, most of all
 SIDE_BY_SIDE = 1.25  # a pack takes so much longer while others train: they share caches and memory
+GPU_FLOP = 2e12  # a second, of a GPU that cannot be timed here: a guess, by which packs go into jobs
 LIGHT_PROCESS = 120 * 2**20
 
 
@@ -39,8 +40,10 @@ def forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float, float
     """Seconds and bytes that a run takes, and the seconds of these in which it measures.
 
     Some packs are timed and scaled up; none is trained to its end, nothing is written. UserError if an activation of the user's
-    own ends the process that it is tried in.
+    own ends the process that it is tried in, or packs are for GPUs of a cluster and there is none here.
     """
+    if prepared.on_gpu and not torch.cuda.is_available():
+        raise UserError("there is no GPU here to time networks on: forecast where there is one, or with launcher.gpus=0")
     if prepared.own_activations and not multiprocessing.current_process().daemon:
         try:
             return isolated(_forecast, prepared, packs)
@@ -60,23 +63,48 @@ def _forecast(prepared: Prepared, packs: list[Pack]) -> tuple[float, float, floa
     return START_SECONDS + seconds, memory, measuring
 
 
-def _seconds(prepared: Prepared, packs: list[Pack]) -> tuple[float, float]:
-    """Of all packs, one after another, in all and for measuring: the costliest kinds are timed, others scaled by arithmetic."""
+def pack_seconds(prepared: Prepared, packs: list[Pack]) -> Callable[[Pack], float]:
+    """How long a pack takes while others train beside it, by the rates of ``packs``. A job's GPU that is not here is guessed."""
+    if prepared.on_gpu and not torch.cuda.is_available():
+        return lambda pack: SETUP_SECONDS + _work(pack, prepared) / GPU_FLOP
+    if prepared.own_activations and not multiprocessing.current_process().daemon:
+        rates, _ = isolated(_rates, prepared, packs)
+    else:
+        rates, _ = _rates(prepared, packs)
+    usual = sum(rates.values()) / len(rates)
+    return lambda pack: SIDE_BY_SIDE * rates.get(_kind(pack), usual) * _work(pack, prepared)
+
+
+def _kind(pack: Pack) -> tuple:
+    """Packs of one kind differ in how much they do alone."""
     alike = [name for name in SETTINGS if name not in settings_with("stacked")]
+    return (*(getattr(pack.shared, name) for name in alike), len(pack.seeds) > 1)
+
+
+def _rates(prepared: Prepared, packs: list[Pack]) -> tuple[dict[tuple, float], float]:
+    """Seconds per unit of work of the costliest kinds of packs, and the part of all their seconds that goes into measuring."""
     kinds: dict[tuple, list[Pack]] = collections.defaultdict(list)
     for pack in packs:
-        kinds[(*(getattr(pack.shared, name) for name in alike), len(pack.seeds) > 1)].append(pack)
+        kinds[_kind(pack)].append(pack)
     work = {kind: sum(_work(pack, prepared) for pack in some) for kind, some in kinds.items()}
-    costly = sorted(kinds, key=work.__getitem__, reverse=True)[:MOST_KINDS]
-    seconds = measuring = 0.0
-    scale = sum(work.values()) / sum(work[kind] for kind in costly)
-    for kind in costly:
+    rates, seconds, measuring = {}, 0.0, 0.0
+    for kind in sorted(kinds, key=work.__getitem__, reverse=True)[:MOST_KINDS]:
         sample = kinds[kind][len(kinds[kind]) // 2]
-        times = scale * work[kind] / _work(sample, prepared)
         rest, measured = _time_pack(sample, prepared)
-        seconds += times * (rest + measured)
-        measuring += times * measured
-    return seconds, measuring
+        rates[kind] = (rest + measured) / _work(sample, prepared)
+        seconds += rates[kind] * work[kind]
+        measuring += measured / _work(sample, prepared) * work[kind]
+    return rates, measuring / seconds
+
+
+def _seconds(prepared: Prepared, packs: list[Pack]) -> tuple[float, float]:
+    """Of all packs, one after another, in all and for measuring: the costliest kinds are timed, others scaled by arithmetic."""
+    work: dict[tuple, float] = collections.defaultdict(float)
+    for pack in packs:
+        work[_kind(pack)] += _work(pack, prepared)
+    rates, share = _rates(prepared, packs)
+    seconds = sum(rate * work[kind] for kind, rate in rates.items()) * sum(work.values()) / sum(work[kind] for kind in rates)
+    return seconds, seconds * share
 
 
 def _memory(prepared: Prepared, packs: list[Pack], slots: int, base: float) -> float:

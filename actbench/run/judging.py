@@ -39,6 +39,7 @@ class Trial:
     trained: int = 0  # networks, now
     seconds: float = 0.0
     errors: tuple[str, ...] = ()  # why networks could not be trained
+    left: str = ""  # how jobs go on that it did not wait for, in words
 
 
 def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, quick: bool = False) -> Trial:
@@ -73,8 +74,11 @@ def judge_claims(names: Sequence[str] = (), options: Options | None = None, *, q
                 outcome = train_missing(prepare_study(study, options), options)
                 options = replace(options, fresh=False)
                 new = _as_it_stands(claims, folder, quick)
-                trial = replace(new, trained=trial.trained + outcome.trained, errors=tuple(outcome.errors))
-            trial = _timed(trial, claims, options)
+                trial = replace(new, trained=trial.trained + outcome.trained, errors=tuple(outcome.errors), left=outcome.left)
+                if options.where.cancel or outcome.left:
+                    break
+            else:
+                trial = _timed(trial, claims, options)
     troubles = [f"claim '{one.claim.id}': {one.trouble}" for one in trial.results if one.trouble]
     trial = replace(trial, errors=(*trial.errors, *troubles))
     return replace(trial, seconds=time.perf_counter() - began)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # a command makes options before it imports what takes its ti
     import numpy as np
 
     from actbench.launch.events import Progress
+    from actbench.launch.settings import LauncherSettings
     from actbench.plan.pack import Pack
     from actbench.study.load import Study
 
@@ -63,7 +65,8 @@ class Options:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: packs at a time; by default as many as there are cores, on a GPU one.
         data_dir: where data sets lie.
-        config_dir: a further folder of studies.
+        config_dir: a further folder of studies, and of launchers.
+        launcher: where packs train, in words such as ``launcher=slurm launcher.partition=gpu``; by default in processes here.
         processes: whether packs train in processes of their own, or in the calling thread, one at a time; by default in processes
             where a CPU trains, or several packs at a time do.
         command: the command line, for meta.json.
@@ -77,6 +80,7 @@ class Options:
     workers: int | None = None
     data_dir: Path | None = None
     config_dir: Path | None = None
+    launcher: Sequence[str] = ()
     processes: bool | None = None
     command: str = ""
     on_event: Callable[[Started | Round | Progress | Finished], None] = lambda event: None
@@ -90,6 +94,7 @@ class Options:
         self._require("device", isinstance(self.device, str), "a text")
         self._require("command", isinstance(self.command, str), "a text")
         self._require("fresh", isinstance(self.fresh, bool), "True or False")
+        self._require("launcher", isinstance(self.launcher, list | tuple), "a list of words such as 'launcher=slurm'")
         self._require("processes", self.processes is None or isinstance(self.processes, bool), "True, False or None")
         if self.workers is not None:
             whole = isinstance(self.workers, Integral) and not isinstance(self.workers, bool)
@@ -100,6 +105,22 @@ class Options:
     def _require(self, name: str, right: bool, what: str) -> None:
         if not right:
             raise UserError(f"options: {name}={shown(repr(getattr(self, name)))} is not {what}")
+
+    @cached_property
+    def where(self) -> LauncherSettings:
+        """The launcher that the words say; UserError names the one that is wrong."""
+        from actbench.launch.settings import read_launcher
+
+        where = read_launcher(self.launcher, self.config_dir)
+        if where.remote and self.workers is not None:
+            raise UserError(
+                f"--workers: of this machine; with launcher={where.engine} say launcher.jobs=N (at once) and launcher.cores=N"
+            )
+        if where.remote and self.device != "auto" and self.device.startswith("cuda") != bool(where.gpus):
+            raise UserError(
+                f"--device {shown(self.device)}: with launcher={where.engine} say launcher.gpus=1 for GPUs, 0 for none"
+            )
+        return where
 
     @property
     def may_use_processes(self) -> bool:
@@ -116,7 +137,9 @@ def checked_options(given: object) -> Options:
 
 @dataclass
 class Outcome:
-    """What a run did: networks by status (of the whole study), how many were trained now, and what they took."""
+    """What a run did: networks by status (of the whole study), how many were trained now, and what they took; ``left``: how
+    jobs go on that it did not wait for, in words.
+    """
 
     folder: Path
     study: Study
@@ -125,3 +148,4 @@ class Outcome:
     seconds: float
     measuring_share: float
     errors: list[str]
+    left: str = ""

@@ -32,6 +32,12 @@ class Prepared:
     slots: int  # how many packs train at a time
     data: dict[str, Data]  # every data set that the study names
     shapes: dict[str, Shape]
+    least: int = 0  # packs that networks alike are cut into; 0: one a slot
+
+    @property
+    def run_ids(self) -> list[str]:
+        """All networks of the study."""
+        return [spec.run_id for spec in self.study.specs]
 
     @property
     def on_gpu(self) -> bool:
@@ -44,9 +50,9 @@ class Prepared:
         return _own_activations(self.study)
 
     def packs(self, finished: Collection[str]) -> list[Pack]:
-        """The packs of the networks that have no result yet: one for each slot at least, if there are as many networks."""
+        """The packs of the networks that have no result yet: one for each slot here at least, if there are as many networks."""
         missing = (spec for spec in self.study.specs if spec.run_id not in finished)
-        return make_packs(missing, self.shapes, self.slots, on_gpu=self.on_gpu)
+        return make_packs(missing, self.shapes, self.least or self.slots, on_gpu=self.on_gpu)
 
 
 def prepare(study: str, overrides: Sequence[str], options: Options, *, download: bool = True) -> Prepared:
@@ -60,7 +66,8 @@ def prepare(study: str, overrides: Sequence[str], options: Options, *, download:
 
 def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> Prepared:
     """The same for a study that has been read."""
-    device = machine.find_device(options.device)
+    where = options.where
+    device = where.device if where.remote else machine.find_device(options.device)  # jobs look for theirs
     if own := _own_activations(loaded):
         check_activations(own, isolate=options.may_use_processes)
     names = dict.fromkeys(spec.dataset for spec in loaded.specs)
@@ -68,7 +75,7 @@ def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> 
     for name, one in data.items():
         verify(name, one, options.data_dir, keep=download)
     shapes = {name: one.shape for name, one in data.items()}
-    memory = machine.available_memory(device)
+    memory = where.memory / where.processes if where.remote else machine.available_memory(device)
     stacked = set(settings_with("stacked")) - {"activation", "pieces"}  # seeds, rates and the like, which change no size
     sizing = [name for name in SETTINGS if name not in stacked]
     for spec in {tuple(getattr(spec, name) for name in sizing): spec for spec in loaded.specs}.values():
@@ -76,8 +83,8 @@ def prepare_study(loaded: Study, options: Options, *, download: bool = True) -> 
     folder = Path("results") / loaded.name if options.out is None else user_path(options.out, "--out")
     for note in loaded.notes:  # after what may be wrong, so that an error stands alone
         options.on_note(note)
-    slots = options.workers or (machine.cpu_count() if device == "cpu" else 1)
-    return Prepared(loaded, folder, device, slots, data, shapes)
+    slots = where.jobs * where.processes if where.remote else options.workers or (machine.cpu_count() if device == "cpu" else 1)
+    return Prepared(loaded, folder, device, slots, data, shapes, where.processes if where.remote else 0)
 
 
 def _own_activations(study: Study) -> list[tuple[str, int]]:

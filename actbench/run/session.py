@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import collections
 import time
+from collections.abc import Sequence
 from typing import Self
 
 from actbench.launch.events import Done, Event, Progress
+from actbench.launch.jobs import Entry, jobs_left
 from actbench.results.provenance import meta_of, now, other_versions
 from actbench.results.reading import FINISHED
 from actbench.results.store import Store
 from actbench.run.options import Finished, Options, Outcome, Started
 from actbench.run.prepare import Prepared
 
-SAVE_SECONDS = 30.0  # how often the tables are renewed while a run is on, at least
+SAVE_SECONDS, SAVE_TIMES = 30.0, 20.0  # between saves at least, and as a multiple of what one takes: parts are safe until then
 
 
 class Session:
-    """One run of a study, in which ``packs`` are to train.
+    """One run of a study, in which ``packs`` are to train: those of ``entries``, which jobs train already, and others.
 
     Use as a context manager: on leaving, whatever was finished is in the tables.
     """
 
-    def __init__(self, prepared: Prepared, store: Store, options: Options) -> None:
+    def __init__(self, prepared: Prepared, store: Store, options: Options, entries: Sequence[Entry] = ()) -> None:
         self._prepared, self._store, self._options = prepared, store, options
-        self._order = [spec.run_id for spec in prepared.study.specs]
-        self._trained, self._seconds, self._measuring = 0, 0.0, 0.0
-        self.packs = prepared.packs(store.finished)
+        self._order, self._where = prepared.run_ids, options.where
+        self._trained, self._seconds, self._measuring, self._saving = 0, 0.0, 0.0, 0.0
+        submitted = [entry.pack for entry in entries]
+        done = store.finished.union(spec.run_id for pack in submitted for spec in pack.specs)
+        self.packs = [] if self._where.cancel else [*submitted, *prepared.packs(done)]
         command = options.command if self.packs else None
-        self._meta = meta_of(prepared.folder, store.meta, prepared.study, prepared.data, prepared.device, command)
+        here = "cpu" if self._where.remote else prepared.device  # what nodes are comes with their parts
+        self._meta = meta_of(prepared.folder, store.meta, prepared.study, prepared.data, here, command)
         self._meta["study"]["others"] = len(store.status.keys() - set(self._order))  # networks here that other studies trained
         for note in (*store.notes, other_versions(prepared.folder, store.meta)):
             if note:
@@ -37,7 +42,8 @@ class Session:
     def __enter__(self) -> Self:
         self._store.save(self._order, self._meta)  # a folder that cannot be written to is found out now
         study, missing = self._prepared.study, sum(map(len, self.packs))
-        self._options.on_event(Started(study.name, len(study.specs), missing, self._prepared.folder, self._prepared.device))
+        device = f"{self._where.engine} ({self._where.device})" if self._where.remote else self._prepared.device
+        self._options.on_event(Started(study.name, len(study.specs), missing, self._prepared.folder, device))
         self._began = self._saved = time.perf_counter()
         return self
 
@@ -63,9 +69,10 @@ class Session:
             self._store.add_failed(event.pack.specs, event.reason)
         self._trained += len(event.pack)
         time_now = time.perf_counter()
-        if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10):
+        if time_now - self._saved > max(SAVE_SECONDS, (time_now - self._began) / 10, SAVE_TIMES * self._saving):
             self._store.save(self._order, self._meta)
             self._saved = time.perf_counter()
+            self._saving = self._saved - time_now
         self._options.on_event(finished)
 
     def outcome(self) -> Outcome:
@@ -82,4 +89,5 @@ class Session:
             seconds=self._ended - self._began,
             measuring_share=self._measuring / training if trains and training > 0 else 0.0,
             errors=self._store.errors(self._order),
+            left=jobs_left(self._prepared.folder) if self._where.detach else "",
         )

@@ -8,12 +8,13 @@ import math
 import re
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from actbench.base.errors import UserError
+from actbench.base.errors import UserError, shown
 from actbench.study.overrides import PARTS, first_line
 from actbench.study.spec import check_setting_name
 
@@ -24,38 +25,75 @@ _hydra = threading.Lock()  # its state is global
 
 def compose(path: Path, overrides: list[str], config_dir: Path | None) -> dict[str, Any]:
     """The parts and settings of a study file, overridden, with interpolations resolved; UserError says what is wrong."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    wrong = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, AttributeError, RuntimeError)
-    search = []
-    if config_dir is not None:
-        folder = re.sub(r"(\\+)(?='|$)", r"\1\1", str(config_dir.resolve())).replace("'", r"\'")  # Hydra's way of quoting
-        search = [f"hydra.searchpath=['file://{folder}']"]
-    with _hydra, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Hydra's, which show its internals; a UserError reports what is wrong
-        before = GlobalHydra.instance().hydra
-        GlobalHydra.instance().clear()
-        try:
-            check_file(path)
-            _check_groups(path, overrides, config_dir)
-            with hydra.initialize_config_dir(str(path.parent), version_base="1.3", job_name="actbench"):
-                config = hydra.compose(path.stem, overrides=[*overrides, *search])
-            _check_growth(OmegaConf.to_container(config, resolve=False), path)
-            content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        except wrong as error:
-            raise UserError(f"study '{path.name}' cannot be read: {first_line(error)}") from error
-        finally:
-            GlobalHydra.instance().hydra = before
+    with _composing(f"study '{path.name}'"):
+        check_file(path)
+        _check_groups(path, overrides, config_dir)
+        content = _composed(
+            path.parent, path.stem, overrides, [config_dir] if config_dir is not None else [], f"study '{path.name}'"
+        )
     if not isinstance(content, dict):
         raise UserError(f"study '{path.name}' is not a mapping of settings to values")
     for key in content:
         if key not in PARTS:
             check_setting_name(str(key))
     return {str(key): value for key, value in content.items()}
+
+
+def compose_group(group: str, name: str, overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """The options of one file of a config group, overridden by words such as ``GROUP.KEY=VALUE``; files of an earlier folder
+    hide those of a later. UserError says what is wrong.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    with _composing(f"{group} '{name}'"):
+        for word in overrides:
+            override = parser.parse_override(word)
+            if override.is_sweep_override() or override.is_delete() or "=" not in word:
+                raise UserError(f"'{shown(word)}': an option of a {group} has one value: {group}.OPTION=VALUE")
+        for folder in folders:
+            if (file := folder / group / f"{name}.yaml").is_file():
+                check_file(file, group)
+        words = [f"+{group}={name}", *(f"++{word.lstrip('+')}" for word in overrides)]
+        content = _composed(folders[0], None, words, folders[1:], f"{group} '{name}'")
+    options = content.get(group) if isinstance(content, dict) else None
+    if not isinstance(options, dict):
+        raise UserError(f"{group} '{name}' is not a mapping of options to values")
+    return {str(key): value for key, value in options.items()}
+
+
+@contextlib.contextmanager
+def _composing(what: str) -> Iterator[None]:
+    """Within it Hydra, whose state is global, composes; its errors become a UserError that says ``what`` cannot be read."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    wrong = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, AttributeError, RuntimeError)
+    with _hydra, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra's, which show its internals; a UserError reports what is wrong
+        before = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            yield
+        except wrong as error:
+            raise UserError(f"{what} cannot be read: {first_line(error)}") from error
+        finally:
+            GlobalHydra.instance().hydra = before
+
+
+def _composed(folder: Path, name: str | None, overrides: Sequence[str], further: Sequence[Path], what: str) -> Any:
+    """What Hydra composes of a file in a folder, or of overrides alone; ``further`` folders are searched, too."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    quoted = [re.sub(r"(\\+)(?='|$)", r"\1\1", str(path.resolve())).replace("'", r"\'") for path in further]  # as Hydra quotes
+    paths = ",".join(f"'file://{path}'" for path in quoted)
+    search = [f"hydra.searchpath=[{paths}]"] if quoted else []
+    with hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3", job_name="actbench"):
+        config = hydra.compose(name, overrides=[*overrides, *search])
+    _check_growth(OmegaConf.to_container(config, resolve=False), what)
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 def check_file(path: Path, what: str = "study") -> None:
@@ -90,11 +128,11 @@ def _check_groups(path: Path, overrides: list[str], config_dir: Path | None) -> 
                         check_file(file)
 
 
-def _check_growth(content: Any, path: Path) -> None:
+def _check_growth(content: Any, what: str) -> None:
     """UserError for interpolations that may multiply beyond all bounds: n of them repeat a text at most e^(n/e) times."""
     text = str(content)
     if (count := text.count("${")) and math.log(len(text)) + count / math.e > math.log(MOST_GROWTH):
-        raise UserError(f"study '{path.name}' has {count:,} interpolations, which may multiply; write values in their place")
+        raise UserError(f"{what} has {count:,} interpolations, which may multiply; write values in their place")
 
 
 def _elements(node: Any, known: dict[int, float]) -> float:
