@@ -22,13 +22,8 @@ from actbench.base.errors import UserError
 from actbench.results.columns import FORMAT_VERSION, HEADERS, TABLES
 from actbench.results.lock import LOCK, OWNER, FolderLock
 from actbench.results.parts import Part, finished_parts, part_name, read_part, remove_part, replace_file, sync_folder, write_error
-<<<<<<< HEAD
-from actbench.results.reading import PARTS, Tables, check_whole, checksum_of, finished_of, read_folder, runs_column
-from actbench.results.rows import Rows, rows_of_failed
-=======
 from actbench.results.reading import JOBS, PARTS, check_whole, checksum_of, finished_of, read_folder, runs_column
-from actbench.results.rows import rows_of_failed
->>>>>>> slurm
+from actbench.results.rows import Rows, rows_of_failed
 from actbench.study.spec import RunSpec
 
 SET_ASIDE = "set-aside"  # where foreign files go that lie among parts
@@ -150,17 +145,13 @@ class Store:
             for table in TABLES:
                 self.tables[table][spec.run_id] = [_of_session(line, str(self.session))] if table == "runs" else []
 
-<<<<<<< HEAD
     @_uninterrupted()
     def put(self, run_id: str, rows: Rows, session: int) -> None:
         """Keeps a network's rows in place of those that it had."""
         for table in TABLES:
             self.tables[table][run_id] = [_of_session(line, str(session)) for line in rows[table]]
 
-    def _merge(self, path: Path, tables: Tables, session: str) -> None:
-=======
     def _merge(self, path: Path, part: Part, session: str) -> None:
->>>>>>> slurm
         self._merged.add(path)
         if part.node is not None:
             self._nodes.setdefault(int(session), {})[str(part.node.get("host"))] = part.node
@@ -244,31 +235,6 @@ class Store:
         self.notes.append(f"old results set aside in {target}")
 
 
-<<<<<<< HEAD
-def _lock(folder: Path) -> Any:
-    """Holds a folder, which is made if need be; UserError if another run holds it, or it cannot be written."""
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(blocking=False)
-        return lock
-    except Timeout:
-        raise InUseError(f"'{folder}' is in use by another actbench run; wait for it, or name another --out") from None
-    except OSError as error:
-        raise UserError(f"cannot write to '{folder}': {error.strerror or error}") from error
-
-
-def _release(folder: Path, lock: Any) -> None:
-    # removed while it is still held: who opened it meanwhile finds it unlinked and tries anew
-    with contextlib.suppress(OSError):
-        (folder / LOCK).unlink()
-    lock.release()
-
-
-=======
->>>>>>> slurm
 def _free_name(path: Path) -> Path:
     """PATH-1, PATH-2, …: the first that is not there."""
     number = 1
