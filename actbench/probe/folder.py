@@ -18,7 +18,8 @@ from actbench.probe.batches import ProbeSet
 from actbench.results.provenance import now, session_of
 from actbench.results.reading import read_folder, runs_column
 from actbench.results.rows import Rows
-from actbench.results.store import InUseError, Store
+from actbench.results.lock import InUseError
+from actbench.results.store import Store
 from actbench.study.own import OwnNetwork
 
 STUDY = "probe"  # the name in meta.json of a folder that probes fill

@@ -23,6 +23,10 @@ LOCK, OWNER = ".actbench-lock", ".actbench-owner"
 BEAT = 5.0  # seconds between touches of the holder's name
 
 
+class InUseError(UserError):
+    """Another process holds a result folder."""
+
+
 class FolderLock:
     """Holds a folder, which is made if need be, until `release`.
 
@@ -40,7 +44,7 @@ class FolderLock:
             self._lock = FileLock(folder / LOCK)
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise UserError(f"'{folder}' is in use by another actbench run{_named(_owner(folder))}; wait for it, or name another "
+            raise InUseError(f"'{folder}' is in use by another actbench run{_named(_owner(folder))}; wait for it, or name another "
                             "--out") from None  # fmt: skip
         except OSError as error:
             raise _not_writable(folder, error) from error
@@ -126,7 +130,7 @@ def _check_left(folder: Path, takeover: str | None) -> None:
             alive = False
         if not alive:
             return
-        raise UserError(f"'{folder}' is in use by another actbench run{_named(owner)}; wait for it, or name another --out")
+        raise InUseError(f"'{folder}' is in use by another actbench run{_named(owner)}; wait for it, or name another --out")
     name = f"{owner['host']}:{owner['pid']}"
     if takeover != name:
         raise UserError(

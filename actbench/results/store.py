@@ -31,10 +31,6 @@ _SESSION = re.compile("[0-9]{1,9}")
 _PART = re.compile("[0-9a-f]{32}|[0-9]+-[0-9]+-[0-9]+")  # of this version, of version 0.1.0
 
 
-class InUseError(UserError):
-    """Another process holds a result folder."""
-
-
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Holds Ctrl-C back until the block is done: half of a pack in memory must never be saved as a whole."""
