@@ -15,10 +15,10 @@ from typing import Any
 from actbench.base.errors import UserError
 from actbench.base.paths import user_path
 from actbench.probe.batches import ProbeSet
+from actbench.results.lock import InUseError
 from actbench.results.provenance import now, session_of
 from actbench.results.reading import read_folder, runs_column
 from actbench.results.rows import Rows
-from actbench.results.lock import InUseError
 from actbench.results.store import Store
 from actbench.study.own import OwnNetwork
 
