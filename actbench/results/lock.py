@@ -44,8 +44,8 @@ class FolderLock:
             self._lock = FileLock(folder / LOCK)
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise InUseError(f"'{folder}' is in use by another actbench run{_named(_owner(folder))}; wait for it, or name another "
-                            "--out") from None  # fmt: skip
+            raise InUseError(f"'{folder}' is in use by another actbench run{_named(_owner(folder))}; wait for it, or name "
+                            "another --out") from None  # fmt: skip
         except OSError as error:
             raise _not_writable(folder, error) from error
         try:
