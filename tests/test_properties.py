@@ -256,7 +256,7 @@ def measured(specs, draw) -> SimpleNamespace:
         for epoch in range(draw(st.integers(1, 3)))
     ]  # fmt: skip
     finite = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    return SimpleNamespace(evaluations=evaluations, units=list(range(3, 3 + depth)), finite=finite, steps=[5] * count,
+    return SimpleNamespace(evaluations=evaluations, units=list(range(3, 3 + depth)), finite=finite, steps=[5] * count, layer_names=[],
                            parameters=list(range(count)), seconds=0.25)  # fmt: skip
 
 

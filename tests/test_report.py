@@ -207,7 +207,7 @@ def test_networks_without_a_class_are_judged_by_their_loss():
     result = ranking(runs)
     assert result.metrics == ["test_loss"] and list(result.cells["activation"]) == ["tanh", "relu"]
     assert ranking(runs.assign(test_accuracy=[np.nan, 0.5])).metrics == ["test_accuracy"], "one that is classified is enough"
-    assert ranking(runs.assign(test_loss=np.nan)).metrics == ["test_accuracy"]
+    assert ranking(runs.assign(test_loss=np.nan)).metrics == ["train_loss"], "such as of a probe, which has no test data"
 
 
 def test_failed_networks_are_no_part_of_a_ranking(runs):
