@@ -9,8 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own takes a while to import, in which Ctrl-C would not be heard yet
 if TYPE_CHECKING:
     from actbench.base.errors import UserError
     from actbench.figures.loaded import load
@@ -28,7 +27,7 @@ _HOMES = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imports a public name when it is first used, so that ``import actbench`` costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module 'actbench' has no attribute {name!r}")
