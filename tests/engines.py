@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from actbench import Options, run_study
 from actbench.launch.jobs import JobBook
 from tests.runs import tables
 
@@ -19,6 +20,12 @@ STUDY = ["single", "width=12,16,20,24,28", "depth=2", "epochs=6", "batch_size=10
 NETWORKS = 40
 QUICK = ["launcher.patience=2", "launcher.minutes_per_job=0.01"]  # a pack a job
 PATIENCE = 300.0
+
+
+def trained_here(out: Path) -> dict[str, Any]:
+    """The tables of the study, trained on this machine."""
+    run_study(STUDY[0], STUDY[1:], Options(out=out))
+    return tables(out)
 
 
 def head(*words: str, out: Path, **more: Any) -> subprocess.Popen:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from actbench import Probe
+from actbench import Probe, UserError
 from actbench.probe.kinds import NAMED
 from tests.probed import Recurrent, Tokens, data, small_resnet, vit_block
 
@@ -168,6 +168,8 @@ class Custom(torch.autograd.Function):
 
 
 UNSEEN = {
+    "where": (lambda z: torch.where(F.relu(z) > 1, z, 0.1 * z + F.relu(z)), "Where, which may be an activation written by hand"),
+    "maximum": (lambda z: torch.maximum(F.relu(z), z * 2), "Maximum, which may be"),
     "a function that is not in the table": (lambda z: F.hardshrink(F.relu(z)), r"hardshrink\(\): not in actbench's table"),
     "an autograd function": (lambda z: Custom.apply(F.relu(z)), "Custom, a torch.autograd.Function"),
     "glu": (lambda z: F.glu(torch.cat([F.relu(z), z], 1), 1), r"glu\(\): not in"),
@@ -184,6 +186,11 @@ def test_what_is_not_seen_is_said_once_by_name(name):
         warnings.simplefilter("error")
         probe.measure()
     assert "not seen:" in probe.table() and len(probe.unseen) == 1
+
+
+def test_a_network_whose_only_activation_is_written_by_hand_is_refused_with_its_name():
+    with pytest.raises(UserError, match="no activation that can be seen; it has Maximum"):
+        Probe(Of(lambda z: torch.maximum(z, torch.zeros_like(z))), *data(10, 6), loss=F.cross_entropy)
 
 
 def test_torchscript_and_packed_sequences_are_said_to_be_unseen():

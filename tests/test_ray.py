@@ -16,10 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actbench import Options, run_study
 from actbench.launch.jobs import JobBook
-from tests.engines import NETWORKS, QUICK, STUDY, ended_well, head, parts, statuses, training, until
-from tests.runs import tables
+from tests.engines import NETWORKS, QUICK, ended_well, head, parts, statuses, trained_here, training, until
 
 WHY_NOT = "ray is not installed: pip install 'actbench[ray]'"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=WHY_NOT)]
@@ -55,9 +53,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    out = tmp_path_factory.mktemp("local") / "r"
-    run_study(STUDY[0], STUDY[1:], Options(out=out))
-    return tables(out)
+    return trained_here(tmp_path_factory.mktemp("local") / "r")
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actbench import Options, run_study
 from actbench.launch.jobs import JobBook
-from tests.engines import NETWORKS, QUICK, STUDY, ended_well, head, parts, training, until
-from tests.runs import tables
+from tests.engines import NETWORKS, QUICK, ended_well, head, parts, trained_here, training, until
 
 SLURM = ["launcher=slurm", *QUICK]
 
@@ -49,9 +47,7 @@ def running(out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    out = tmp_path_factory.mktemp("local") / "r"
-    run_study(STUDY[0], STUDY[1:], Options(out=out))
-    return tables(out)
+    return trained_here(tmp_path_factory.mktemp("local") / "r")
 
 
 @pytest.fixture

@@ -41,6 +41,8 @@ NODES = {
         "MkldnnRnnLayer",
     )
 }  # fmt: skip
+# of what people write activations with by hand; they may be something else, which the graph does not tell
+BY_HAND = {"WhereBackward0", "MaximumBackward0", "MinimumBackward0"}
 
 
 @dataclass(frozen=True)

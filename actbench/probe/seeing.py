@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from actbench.probe import recurrent
 from actbench.probe.graph import clean, nodes, tensors
-from actbench.probe.kinds import NODES, UNNAMED, ActivationCall, Kind, activation_call
+from actbench.probe.kinds import BY_HAND, NODES, UNNAMED, ActivationCall, Kind, activation_call
 
 CHANNELS_SECOND = {f"conv{transposed}{n}d" for n in "123" for transposed in ("", "_transpose")}
 PRODUCTS = {"linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "addbmm", "einsum"}
@@ -244,9 +244,10 @@ class Watcher(TorchFunctionMode):
         for node in nodes([t.grad_fn for t in out], set(), most=10**6):
             name = node.name()
             own = isinstance(node, torch.autograd.function.BackwardCFunction) and not name.startswith("BackwardHook")
-            if node not in seen and (own or name in NODES):
-                name = name.removesuffix("Backward0").removesuffix("Backward")
-                name = f"{name}, a torch.autograd.Function: what it does is not shown" if own else f"{name}, called out of sight"
+            if node not in seen and (own or name in NODES or name in BY_HAND):
+                why = "a torch.autograd.Function: what it does is not shown" if own else "called out of sight"
+                why = "which may be an activation written by hand" if name in BY_HAND else why
+                name = f"{name.removesuffix('Backward0').removesuffix('Backward')}, {why}"
                 names[name] = names.get(name, 0) + 1
         return [f"{name} ({count} times)" if count > 1 else name for name, count in names.items()]
 
