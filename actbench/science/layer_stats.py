@@ -86,7 +86,10 @@ def _squares(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> T
     """Sums of squares over examples, [R, U] in float64."""
     if scale_R is not None:
         x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
-    square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    if scratch is None or x_RUB.stride(-1) == 1:
+        square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    else:  # the norm is slow where values of a unit do not lie side by side
+        square_RU = torch.mul(x_RUB, x_RUB, out=scratch).sum(-1).to(torch.float64)
     return square_RU if scale_R is None else square_RU * scale_R.square().unsqueeze(1)
 
 
@@ -153,9 +156,7 @@ class LayerStats:
             self.near_RU = self.near_RU + near.sum(-1)
         scratch = scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB)
         for low, high in self.flat:
-            torch.ge(z_RUB, low.unsqueeze(-1), out=scratch)
-            scratch.mul_(z_RUB <= high.unsqueeze(-1))
-            self.flat_RU = self.flat_RU + scratch.sum(-1)
+            self.flat_RU = self.flat_RU + _count_between(z_RUB, low.unsqueeze(-1), high.unsqueeze(-1), scratch)
         self.z.add(z_RUB, scratch)
 
     def observe_delta(self, delta_RUB: Tensor, examples: int) -> None:
@@ -174,6 +175,20 @@ class LayerStats:
     def dead_RU(self) -> Tensor:
         """Which units output exactly 0 on every example."""
         return self.zeros_RU == self.examples
+
+
+def _count_between(x_RUB: Tensor, low: Tensor, high: Tensor, scratch: Tensor) -> Tensor:
+    """How many finite values of each unit lie between bounds, these included, [R, U]: none where a bound is NaN, or low is the
+    larger one.
+    """
+    nowhere = low.isnan() | (low > high)
+    # half a line needs one comparison
+    if bool(((low == -torch.inf) | nowhere).all()):
+        return torch.le(x_RUB, high, out=scratch).sum(-1)
+    torch.ge(x_RUB, low, out=scratch)
+    if bool(((high == torch.inf) | nowhere).all()):
+        return scratch.sum(-1)
+    return scratch.mul_(torch.le(x_RUB, high, out=torch.empty_like(scratch))).sum(-1)
 
 
 def _abs_sums(x_RUB: Tensor, scratch: Tensor) -> Tensor:

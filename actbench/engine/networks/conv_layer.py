@@ -20,7 +20,7 @@ from actbench.engine.networks.regularise import Dropout, Norm
 from actbench.plan.architecture import Layer
 from actbench.science.layer_stats import LayerStats
 
-POOL = 2  # positions of a maximum, on each side
+POOL = [2, 2]  # positions of a maximum
 
 
 @dataclass
@@ -143,5 +143,4 @@ class ConvLayer:
 
     def _unpool(self, d: Tensor) -> Tensor:
         image, places = self._pooled
-        around = [POOL] * 2
-        return torch.ops.aten.max_pool2d_with_indices_backward(d, image, around, around, [0, 0], [1, 1], False, places)
+        return torch.ops.aten.max_pool2d_with_indices_backward(d, image, POOL, POOL, [0, 0], [1, 1], False, places)

@@ -46,15 +46,15 @@ class Convolution:
         if not stacks:
             each = self.networks // len(inputs)
             inputs = [part for one in inputs for part in ([one] * each if self.first else one.chunk(each, 1))]
-        kernels = self.kernels.chunk(len(inputs))
-        biases = [None] * len(inputs) if self.biases is None else self.biases.chunk(len(inputs))
+        kernels, biases = self.kernels, self.biases
         self._doubled = stacks and self.twice
         if self._doubled:
-            inputs, kernels, self._groups = [torch.cat([inputs[0]] * 2, 1)], (torch.cat([self.kernels] * 2),), 2
-            biases = biases if self.biases is None else [torch.cat([self.biases] * 2)]
-        self._calls = [(dense(x), w) for x, w in zip(inputs, kernels, strict=True)]
+            inputs, self._groups = [torch.cat([inputs[0]] * 2, 1)], 2
+            kernels, biases = torch.cat([kernels] * 2), None if biases is None else torch.cat([biases] * 2)
+        self._calls = [(dense(x), w) for x, w in zip(inputs, kernels.chunk(len(inputs)), strict=True)]
+        each_biases = [None] * len(inputs) if biases is None else biases.chunk(len(inputs))
         found = [
-            F.conv2d(x, w, b, padding=PADDING, groups=self._groups) for (x, w), b in zip(self._calls, biases, strict=True)
+            F.conv2d(x, w, b, padding=PADDING, groups=self._groups) for (x, w), b in zip(self._calls, each_biases, strict=True)
         ]
         if self._doubled:
             return dense(found[0].chunk(2, 1)[0])
@@ -74,9 +74,7 @@ class Convolution:
 
     def _gradients(self, d: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor | None, ...]:
         around, wanted = [PADDING] * 2, [not self.first, True, self.biases is not None]
-        return torch.ops.aten.convolution_backward(
-            d, x, w, [len(w)], [1, 1], around, [1, 1], False, [0, 0], self._groups, wanted
-        )
+        return torch.ops.aten.convolution_backward(d, x, w, [len(w)], [1, 1], around, [1, 1], False, [0, 0], self._groups, wanted)
 
     def _stacks(self, x: Tensor) -> bool:
         """Whether several networks' convolutions in one call give each the same bits as its own would."""
