@@ -108,10 +108,10 @@ class Evaluator:
 
     def _key_of(self, few: Pack) -> tuple:
         """All that decides what the networks that start a pack give at initialisation."""
-        plan, ignored = self.plan, set(settings_with("stacked")) & set(settings_with("training"))
-        shown = [name for name in SETTINGS if name not in ignored]
-        each = tuple(tuple(getattr(spec, name) for name in shown) for spec in few.specs)
-        return each, few.seeds, plan.full, plan.chunk, plan.products, plan.merges_fixed_inputs, plan.shares_products
+        plan, training = self.plan, settings_with("training")
+        each = tuple(tuple(getattr(spec, name) for name in SETTINGS if name not in training) for spec in few.specs)
+        batch = plan.spec.batch_size  # what batch norm's statistics begin with
+        return each, batch, plan.full, plan.chunk, plan.products, plan.merges_fixed_inputs, plan.shares_products
 
     def _evaluate(self, epoch: float, step: int) -> tuple[Evaluation, Tensor]:
         flat = [flat_of(self.plan.pack, activation, self.data.probe_x) for activation in self.networks.activations]
