@@ -263,7 +263,7 @@ def test_packs_that_start_alike_are_measured_once_before_they_train(monkeypatch)
     )
     data_set, starts = small_data(40), {}
     common = {**COMMON, "norm": "batch", "lr": 0.1, "epochs": 1}
-    alike = dict(lr=0.2), dict(momentum=0.9), dict(optimizer="adam", lr=0.01, epochs=2)
+    alike = dict(lr=0.2), dict(lr_schedule="cosine"), dict(eval_steps=2, epochs=2)
     others = dict(seed=1), dict(bias=0.2), dict(activation="tanh"), dict(batch_size=8), dict(probe_size=10), dict(init_gain=2)
     for change, count in [({}, 1), *((one, 1) for one in alike), *((one, k) for k, one in enumerate(others, 2))]:
         spec = make_spec(**{**common, **change})
