@@ -33,7 +33,7 @@ def main(path: Path, width: int) -> None:
             inputs, positions = channels, side
             for place in range(DEPTH):
                 layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
-                nn.init.kaiming_normal_(layers[-2].weight)
+                nn.init.kaiming_normal_(layers[-2].weight)  # type: ignore[arg-type]
                 if place:
                     layers.append(nn.MaxPool2d(2))
                     positions //= 2
