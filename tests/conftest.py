@@ -81,15 +81,15 @@ def device_data(data: Data, spec, device: str = "cpu") -> DeviceData:
     return DeviceData(data, plan_pack(Pack((spec,), (spec.seed,)), data.shape, device), device)
 
 
-def make_trainer(pack: Pack, data: DeviceData, recorder=None) -> Trainer:
+def make_trainer(pack: Pack, data: DeviceData, recorder=None, starts=None) -> Trainer:
     """A pack about to be trained where its data are."""
     with torch.no_grad():
-        return Trainer(plan_pack(pack, data.shape, data.device), data, recorder)
+        return Trainer(plan_pack(pack, data.shape, data.device), data, recorder, starts)
 
 
-def trained(pack: Pack, data: DeviceData, recorder=None) -> Measurements:
+def trained(pack: Pack, data: DeviceData, recorder=None, starts=None) -> Measurements:
     """What training a pack gives, where its data are."""
-    trainer = make_trainer(pack, data, recorder)
+    trainer = make_trainer(pack, data, recorder, starts)
     plan = trainer.plan
     with one_thread(data.device), products(plan.products):
         for _ in train(trainer):

@@ -69,10 +69,10 @@ class Plain(nn.Module):
         self.build(Start(start))
         self.to(data.dtype)
 
-    def mask(self, step: int | None, layer: int, h: torch.Tensor) -> torch.Tensor:
+    def dropped(self, step: int | None, layer: int, h: torch.Tensor) -> torch.Tensor:
         if step is None or self.masks is None:
-            return torch.ones_like(h)
-        return self.masks.mask(step, layer, (*h.shape[1:], len(h)))[0].movedim(-1, 0)
+            return h
+        return h * self.masks.mask(step, layer, (*h.shape[1:], len(h)))[0].movedim(-1, 0)
 
     def slopes(self) -> list[torch.Tensor]:
         return [p for module in self.activations for p in module.parameters()]
@@ -108,7 +108,7 @@ class Perceptron(Plain):
             h = act(z)
             self.zs.append([z])
             self.hs.append([h])
-            x = h * self.mask(step, i, h)
+            x = self.dropped(step, i, h)
         return self.linears[-1](x)
 
     def weights(self):
@@ -147,7 +147,7 @@ class Convolutional(Plain):
             h = self.activations[i](z)
             self.zs.append([z])
             self.hs.append([h])
-            h = h * self.mask(step, i, h)
+            h = self.dropped(step, i, h)
             if layer.pooled:
                 h = nn.MaxPool2d(2)(h)
             if i == 0 or layer.block_end:

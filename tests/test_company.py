@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from actbench.engine.evaluation import Evaluator
 from actbench.plan.pack import Pack
 from actbench.plan.packing import make_packs
 from actbench.science.activations import ACTIVATIONS, units_of
@@ -251,3 +252,23 @@ def test_one_networks_nan_changes_no_digit_in_another():
             assert not with_wild.finite[r]
             assert with_wild.steps[r] < 10
             assert all(value.isnan().all() for name, value in rows(with_wild, r) if "epoch 2" in name)
+
+
+def test_packs_that_start_alike_are_measured_once_before_they_train(monkeypatch):
+    """Also if they hold one network each; not those whose start or measuring differs. Their rows are those of each alone."""
+    measured = []
+    evaluate = Evaluator._evaluate
+    monkeypatch.setattr(
+        Evaluator, "_evaluate", lambda self, epoch, step: (step or measured.append(step), evaluate(self, epoch, step))[1]
+    )
+    data_set, starts = small_data(40), {}
+    common = {**COMMON, "norm": "batch", "lr": 0.1, "epochs": 1}
+    alike = dict(lr=0.2), dict(lr_schedule="cosine"), dict(eval_steps=2, epochs=2)
+    others = dict(seed=1), dict(bias=0.2), dict(activation="tanh"), dict(batch_size=8), dict(probe_size=10), dict(init_gain=2)
+    for change, count in [({}, 1), *((one, 1) for one in alike), *((one, k) for k, one in enumerate(others, 2))]:
+        spec = make_spec(**{**common, **change})
+        data, pack = device_data(data_set, spec), Pack((spec,), (spec.seed,))
+        together = trained(pack, data, starts=starts)
+        assert len(measured) == count, change
+        assert_same_rows(together, 0, trained(pack, data), 0)
+        measured.pop()  # of the network alone

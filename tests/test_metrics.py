@@ -186,6 +186,14 @@ def test_every_metric_of_every_model_equals_brute_force(name):
         assert_metrics(list(pack.specs), small_images(24))
 
 
+@pytest.mark.parametrize("settings", [{}, dict(model="resnet", norm="batch", depth=4), dict(activation="prelu")])
+def test_metrics_of_convolutional_networks_that_never_have_company_equal_brute_force(settings, monkeypatch):
+    """As large ones, whose outputs are measured where the library leaves them."""
+    monkeypatch.setattr("actbench.plan.costs.STACKED_CONVOLUTION_VALUES", 0)
+    named = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "bias": -0.2, "activation": "relu", **settings}
+    assert_metrics([make_spec(**named)], small_images(24))
+
+
 def test_columns_of_the_tables_are_pinned():
     key = ["run_id", "dataset", "model", "activation", "init", "depth", "width", "bias", "lr", "seed"]
     for columns in COLUMNS.values():

@@ -25,6 +25,7 @@ from actbench.science.activations import ACTIVATIONS, is_dotted, is_silent
 from actbench.science.layer_stats import LayerStats, l2_norms
 from actbench.science.losses import Loss
 from actbench.science.metrics import layer_values, network_values
+from actbench.study.spec import SETTINGS, settings_with
 
 
 @dataclass
@@ -43,15 +44,31 @@ class Evaluation:
         return Evaluation(self.epoch, self.step, network, {name: values[places] for name, values in self.layers.items()})
 
 
+@dataclass
+class Start:
+    """What was measured of networks before any step: also which were finite, [R], and per layer which units were dead, [R, U]."""
+
+    measured: Evaluation
+    finite_R: Tensor
+    dead: list[Tensor]
+
+
+Starts = dict[tuple, Start]  # by all that decides how networks start and are measured
+MOST_STARTS = 64  # that are remembered, the last ones
+
+
 class Evaluator:
     """Measures the networks of a pack, again and again while they train.
+
+    Args:
+        starts: what other packs measured at initialisation, or None if nothing of it may be taken or added.
 
     Attributes:
         born_dead: per layer, which units were dead at initialisation, [R, U]; None before that was measured.
     """
 
-    def __init__(self, plan: PackPlan, data: DeviceData, networks: Networks, loss: Loss) -> None:
-        self.plan, self.data, self.networks, self.loss = plan, data, networks, loss
+    def __init__(self, plan: PackPlan, data: DeviceData, networks: Networks, loss: Loss, starts: Starts | None = None) -> None:
+        self.plan, self.data, self.networks, self.loss, self._starts = plan, data, networks, loss, starts
         self.depth = len(plan.sizes.layers)
         self.asymptotes = asymptotes_of(plan.pack, data.device)
         silent = [is_silent(spec.activation, dict(activation_settings(spec))) for spec in plan.pack.specs]
@@ -71,14 +88,32 @@ class Evaluator:
         Returns:
             What was measured, and which networks were finite, [R].
         """
-        if step == 0:
-            few, places = self.plan.pack.at_initialisation()
+        if step:
+            return self._evaluate(epoch, step)
+        few, places = self.plan.pack.at_initialisation()
+        known = {} if self._starts is None else self._starts
+        key = self._key_of(few)
+        if key not in known:
             if len(few) < len(places):
                 plan = replace(self.plan, pack=few)
                 fewer = Evaluator(plan, self.data, make_networks(plan, self.data), self.loss)
-                measured, finite = fewer.evaluate(epoch, step)
-                self.born_dead = [born_RU[places] for born_RU in fewer.born_dead if born_RU is not None]
-                return measured.at(places), finite[places]
+            else:
+                fewer = self
+            known[key] = Start(*fewer._evaluate(epoch, step), fewer._dead)
+            if len(known) > MOST_STARTS:
+                del known[next(iter(known))]
+        start = known[key]
+        self.born_dead = [dead_RU[places] for dead_RU in start.dead]
+        return start.measured.at(places), start.finite_R[places]
+
+    def _key_of(self, few: Pack) -> tuple:
+        """All that decides what the networks that start a pack give at initialisation."""
+        plan, training = self.plan, settings_with("training")
+        each = tuple(tuple(getattr(spec, name) for name in SETTINGS if name not in training) for spec in few.specs)
+        batch = plan.spec.batch_size  # what batch norm's statistics begin with
+        return each, batch, plan.full, plan.chunk, plan.products, plan.merges_fixed_inputs, plan.shares_products
+
+    def _evaluate(self, epoch: float, step: int) -> tuple[Evaluation, Tensor]:
         flat = [flat_of(self.plan.pack, activation, self.data.probe_x) for activation in self.networks.activations]
         layers = [LayerStats(self.asymptotes, *both) for both in zip(self.born_dead, repeat(self.silent_R), flat, strict=False)]
         with self.networks.in_evaluation():
@@ -102,8 +137,7 @@ class Evaluator:
         finite = probe_loss.isfinite() & test_loss.isfinite()
         for stats in layers:
             finite &= (stats.h.square_R + stats.z.square_R).isfinite()
-        if step == 0:
-            self.born_dead = [stats.dead_RU for stats in layers]
+        self._dead = [stats.dead_RU for stats in layers]
         per_layer = [layer_values(stats) for stats in layers]
         columns = {name: torch.stack([values[name] for values in per_layer], 1) for name in per_layer[0]}
         hide = ~finite  # a network that is not finite has no metrics

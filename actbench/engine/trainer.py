@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from actbench.engine.device_data import DeviceData
-from actbench.engine.evaluation import Evaluation, Evaluator
+from actbench.engine.evaluation import Evaluation, Evaluator, Starts
 from actbench.engine.networks import make_networks
 from actbench.engine.recorded_steps import RECORDING, CudaRecorder, RecordedSteps, Recorder
 from actbench.engine.stacked_optimizer import StackedOptimizer
@@ -45,19 +45,20 @@ class Trainer:
         finite_R: which networks have been finite so far.
     """
 
-    def __init__(self, plan: PackPlan, data: DeviceData, recorder: Recorder | None = None) -> None:
+    def __init__(self, plan: PackPlan, data: DeviceData, recorder: Recorder | None = None, starts: Starts | None = None) -> None:
         """Makes the networks.
 
         Args:
             plan: the pack and how it is trained.
             data: its data set on the device, in its scaling and precision.
             recorder: records steps and replays them, where that can be done (default: on a GPU, as CUDA graphs).
+            starts: what packs that start alike have measured at initialisation, and where this one adds what it measures.
         """
         self.plan, self.data, device = plan, data, data.device
         self.networks = make_networks(plan, data)
         self.loss = Loss(plan.spec.loss, reconstructs=plan.spec.model == "autoencoder")
         self.optimizer = StackedOptimizer(plan, self.networks, data.dtype, device)
-        self.evaluator = Evaluator(plan, data, self.networks, self.loss)
+        self.evaluator = Evaluator(plan, data, self.networks, self.loss, starts)
         self.measurements = Measurements([layer.units for layer in plan.sizes.layers])
         self.steps = 0
         self.finite_R = torch.ones(len(plan.pack), dtype=torch.bool, device=device)

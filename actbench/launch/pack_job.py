@@ -12,6 +12,7 @@ import torch
 
 from actbench.data.datasets import Data, load_dataset
 from actbench.engine.device_data import DeviceData
+from actbench.engine.evaluation import Starts
 from actbench.engine.one_thread import one_thread
 from actbench.engine.products import products
 from actbench.engine.train import train
@@ -45,6 +46,7 @@ class PackJob:
     node: Mapping[str, Any] | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     _on_device: dict[tuple, DeviceData] = field(default_factory=dict, init=False)
+    _starts: Starts = field(default_factory=dict, init=False)
 
     def run(self, pack: Pack) -> Iterator[Event]:
         """Trains a pack and writes its part folder, whole or not at all; yields Progress, and at the end Done or Failed.
@@ -79,7 +81,7 @@ class PackJob:
                 if self.device.startswith("cuda"):
                     self._on_device.clear()  # a GPU has less memory, and packs of one data set come one after another
                 self._on_device[key] = DeviceData(data, plan, self.device)
-            trainer = Trainer(plan, self._on_device[key])
+            trainer = Trainer(plan, self._on_device[key], starts=self._starts)
             for _ in train(trainer):
                 yield Progress(pack, len(pack) / len(plan.evaluated))
         measured = trainer.measurements

@@ -20,7 +20,7 @@ STACKED_CONVOLUTIONS = 8
 STACKED_VALUES = 500_000  # of all networks of a pack, so that they stay in the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 CHUNK_BYTES, GPU_CHUNK_BYTES = 2**27, 2**32  # of a chunk's activations
-BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
+BY_HAND = ("mlp", "autoencoder")  # models that keep two copies of an example, and are measured in chunks that stay in the cache
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 

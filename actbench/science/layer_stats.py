@@ -29,13 +29,14 @@ class Moments:
         self.total_RU = self.centre_RU = self.square_RU = torch.zeros(())  # squares are of the centred values
         self.scale_R: Tensor | None = None
 
-    def add(self, x_RUB: Tensor, scratch: Tensor) -> None:
-        """Adds a chunk."""
+    def add(self, x_RUB: Tensor, scratch: Tensor, abs_RU: Tensor | None = None) -> None:
+        """Adds a chunk, the sums of whose absolute values may be known."""
         values = x_RUB.shape[2]
         first = not self.count
         self.count += values
         if first:
-            size_R = torch.abs(x_RUB, out=scratch).sum(-1).sum(1, dtype=torch.float64) / (x_RUB.shape[1] * values)
+            abs_RU = _abs_sums(x_RUB, scratch) if abs_RU is None else abs_RU
+            size_R = abs_RU.sum(1) / (x_RUB.shape[1] * values)
             self.scale_R = _scale_if_needed(size_R)
         if self.centred:
             total_RU = x_RUB.sum(-1).to(torch.float64)
@@ -136,6 +137,7 @@ class LayerStats:
         flat: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
         self.asymptotes_R2, self.born_dead_RU, self.silent_R, self.flat = asymptotes_R2, born_dead_RU, silent_R, flat
+        self._any_silent = silent_R is None or bool(silent_R.any())
         self.examples = self.with_delta = 0
         self.zeros_RU = self.near_RU = self.flat_RU = self.abs_h_RU = self.abs_delta_RU = torch.zeros((), dtype=torch.int64)
         self.h, self.z, self.delta = Moments(), Moments(), Moments(centre=False)
@@ -144,10 +146,10 @@ class LayerStats:
         """Adds the outputs of a chunk of examples."""
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
-        self.h.add(h_RUB, scratch)
-        self.abs_h_RU = self.abs_h_RU + _abs_sums(h_RUB, scratch)
-        zeros_RU = torch.eq(h_RUB, 0, out=scratch).sum(-1)
-        self.zeros_RU = self.zeros_RU + (zeros_RU if self.silent_R is None else zeros_RU * self.silent_R.view(-1, 1))
+        abs_RU = _abs_sums(h_RUB, scratch)
+        self.abs_h_RU = self.abs_h_RU + abs_RU
+        self.h.add(h_RUB, scratch, abs_RU)
+        self.zeros_RU = self.zeros_RU + self._zeros(h_RUB, scratch)
         if self.asymptotes_R2 is not None:
             low_R, high_R = self.asymptotes_R2.unbind(1)
             middle_R, reach_R = (low_R + high_R) / 2, (high_R - low_R) / 2 - ASYMPTOTE_MARGIN
@@ -156,17 +158,22 @@ class LayerStats:
             self.near_RU = self.near_RU + near.sum(-1)
         scratch = scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB)
         for low, high in self.flat:
-            torch.ge(z_RUB, low.unsqueeze(-1), out=scratch)
-            scratch.mul_(z_RUB <= high.unsqueeze(-1))
-            self.flat_RU = self.flat_RU + scratch.sum(-1)
+            self.flat_RU = self.flat_RU + _count_between(z_RUB, low.unsqueeze(-1), high.unsqueeze(-1), scratch)
         self.z.add(z_RUB, scratch)
 
     def observe_delta(self, delta_RUB: Tensor, examples: int) -> None:
         """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""
         self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
-        self.abs_delta_RU = self.abs_delta_RU + _abs_sums(delta_RUB, scratch)
-        self.delta.add(delta_RUB, scratch)
+        abs_RU = _abs_sums(delta_RUB, scratch)
+        self.abs_delta_RU = self.abs_delta_RU + abs_RU
+        self.delta.add(delta_RUB, scratch, abs_RU)
+
+    def _zeros(self, h_RUB: Tensor, scratch: Tensor) -> Tensor:
+        if not self._any_silent:
+            return h_RUB.new_zeros(h_RUB.shape[:2])
+        zeros_RU = torch.eq(h_RUB, 0, out=scratch).sum(-1)
+        return zeros_RU if self.silent_R is None else zeros_RU * self.silent_R.view(-1, 1)
 
     @property
     def units(self) -> int:
@@ -177,6 +184,20 @@ class LayerStats:
     def dead_RU(self) -> Tensor:
         """Which units output exactly 0 on every example."""
         return self.zeros_RU == self.examples
+
+
+def _count_between(x_RUB: Tensor, low: Tensor, high: Tensor, scratch: Tensor) -> Tensor:
+    """How many finite values of each unit lie between bounds, these included, [R, U]: none where a bound is NaN, or low is the
+    larger one.
+    """
+    nowhere = low.isnan() | (low > high)
+    # half a line needs one comparison
+    if bool(((low == -torch.inf) | nowhere).all()):
+        return torch.le(x_RUB, high, out=scratch).sum(-1)
+    torch.ge(x_RUB, low, out=scratch)
+    if bool(((high == torch.inf) | nowhere).all()):
+        return scratch.sum(-1)
+    return scratch.mul_(torch.le(x_RUB, high, out=torch.empty_like(scratch))).sum(-1)
 
 
 def _abs_sums(x_RUB: Tensor, scratch: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.convolutions [ROUNDS]
 
 For every shape: actbench's training step as it is planned, in packs of 8 networks, and in packs of one; and a plain torch.nn
-module, one network after another, in channels_last and in torch's default layout. One core, in turns, medians; milliseconds
-per network and step.
+module, one network after another, in channels_last and in torch's default layout. One core, in turns, medians; milliseconds of
+the processor's time per network and step, since others may be using the machine.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def main(rounds: int) -> None:
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(rounds + 1):
             for name, (step, networks) in ways.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 step()
                 if turn:  # the first makes buffers and kernels
-                    taken[name].append((time.perf_counter() - began) / networks)
+                    taken[name].append((time.process_time() - began) / networks)
         medians = {name: 1000 * statistics.median(times) for name, times in taken.items()}
         best = min(medians.values())
         shape = f"{model} {width} channels × {depth}, {side}×{side}×{channels}, batch {batch}"
