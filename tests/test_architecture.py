@@ -53,10 +53,10 @@ INSIDE = {
         ["step_timing", "train"],
     ],
     "engine.networks": [
-        ["aligned", "regularise", "rounding"],
+        ["aligned", "prepared", "regularise", "rounding"],
         ["layer_activation"],
         ["protocol"],
-        ["by_autograd", "dense_layer", "weights"],
+        ["by_autograd", "dense_layer", "recurrent_layer", "weights"],
         ["convolutional", "perceptron", "recurrent"],
         ["__init__"],
     ],

@@ -60,16 +60,16 @@ def test_recurrent_networks_equal_torchs_own():
         whole = make(10, 5, num_layers=2, batch_first=True, dtype=torch.float64)
         with torch.no_grad():
             for layer in range(2):
-                getattr(whole, f"weight_ih_l{layer}").copy_(mine.inward[layer][0])
-                getattr(whole, f"weight_hh_l{layer}").copy_(mine.recurrent[layer][0])
-                getattr(whole, f"bias_ih_l{layer}").copy_(mine.biases[layer][0, :, 0])
+                getattr(whole, f"weight_ih_l{layer}").copy_(mine.layers[layer].inward.tensor[0])
+                getattr(whole, f"weight_hh_l{layer}").copy_(mine.layers[layer].recurrent.tensor[0])
+                getattr(whole, f"bias_ih_l{layer}").copy_(mine.layers[layer].bias.tensor[0, :, 0])
                 getattr(whole, f"bias_hh_l{layer}").zero_()
             x = data.scale(data.test_x)
             steps, _ = whole(x.view(8, 6, 10))
-            out = mine.forward(x.unsqueeze(0))
-            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last[0].T + mine.last_bias[0, :, 0])
+            out = mine.forward(x.unsqueeze(0), step=0)
+            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last.weight.tensor[0].T + mine.last.bias.tensor[0, :, 0])
             for step in range(6):
-                torch.testing.assert_close(mine.h[-1][step][0].T, steps[:, step])
+                torch.testing.assert_close(mine.layers[-1].steps[step + 1].h_before[0].T, steps[:, step])
 
 
 def test_poolings_spread_over_the_depth(mnist):

@@ -20,7 +20,7 @@ STACKED_CONVOLUTIONS = 8
 STACKED_VALUES = 500_000  # of all networks of a pack, so that they stay in the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 CHUNK_BYTES, GPU_CHUNK_BYTES = 2**27, 2**32  # of a chunk's activations
-BY_HAND = ("mlp", "autoencoder")  # models whose backward pass is written by hand, without autograd
+BY_HAND = ("mlp", "autoencoder", "rnn", "lstm")  # models whose backward pass is written by hand, without autograd
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 
@@ -34,7 +34,7 @@ def uses_plain_sgd(spec: RunSpec) -> bool:
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a full pack holds: the same for every network that could share a pack with it."""
     convolutional = spec.model in ("cnn", "resnet")
-    by_values = LAYER_VALUES // (batch_examples(spec, shape.train) * architecture(spec, shape).widest)
+    by_values = LAYER_VALUES // (batch_examples(spec, shape.train) * architecture(spec, shape).together)
     by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
     by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
     if convolutional and not on_gpu:
@@ -56,7 +56,7 @@ def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int, *, on_gpu: bool
     """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
     most = int((GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES) / (networks * example_bytes(spec, shape)))
     if spec.model in BY_HAND and not on_gpu:
-        return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
+        return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).together)))
     return max(32, min(1024, most))
 
 
@@ -69,7 +69,7 @@ def example_bytes(spec: RunSpec, shape: Shape) -> float:
     sizes = architecture(spec, shape)
     # what autograd keeps for its backward pass, and what that pass makes
     copies = (2 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
-    return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
+    return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.together + 6 * sizes.outputs)
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:

@@ -43,11 +43,11 @@ class StackedRNN(Networks):
             )
             if layer.gates > 1:
                 b[:, layer.pre : 2 * layer.pre] += 1  # forget gates start open (Jozefowicz et al. 2015)
-            own = [self.own(w, "weight", place), self.own(back, "weight", place), self.own(b, "bias", place)]
+            inward, recurrent, bias = self.own(w, "weight", place), self.own(back, "weight", place), self.own(b, "bias", place)
             activation = LayerActivation(plan.pack, place, layer.pre, data.device, data.dtype)
             slopes = [self.own(p, "slope", place, part) for part, p in activation.slopes]
             self.activations.append(activation)
-            self.layers.append(self.kind(place, *own, buffers, activation, slopes))
+            self.layers.append(self.kind(place, inward, recurrent, bias, buffers, activation, slopes))
         w, b = maker.draw(Fans(sizes.last_inputs, sizes.outputs), hidden=False)
         last, bias = self.own(aligned(w), "weight", self.depth), self.own(b, "bias", self.depth)
         self.last = DenseLayer(self.depth, last, bias, buffers)
