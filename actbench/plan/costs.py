@@ -94,7 +94,9 @@ def pack_bytes(pack: Pack, shape: Shape) -> float:
     batch = batch_examples(spec, shape.train) * shape.features * _item_bytes(spec)
     order = 8 * shape.train * 2
     chunk = evaluation_chunk(spec, shape, networks_per_pack(spec, shape)) * len(pack) * example_bytes(spec, shape)
-    evaluation = 0 if spec.model in BY_HAND else chunk
+    if recurrent := architecture(spec, shape).layers[0].recurrent:  # measured in the memory that it trains in, or in more
+        chunk -= len(pack) * example_bytes(spec, shape) * max(batch_examples(spec, shape.train), 64)
+    evaluation = 0 if spec.model in BY_HAND and not recurrent else max(0, chunk)
     return len(pack) * network_bytes(spec, shape) + evaluation + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
 
 
