@@ -143,9 +143,11 @@ class LayerStats:
             near = torch.ge(scratch, reach_R.to(h_RUB.dtype).view(-1, 1, 1), out=scratch)
             self.near_RU = self.near_RU + near.sum(-1)
         scratch = scratch if scratch.shape == z_RUB.shape else torch.empty_like(z_RUB)
+        below = torch.empty_like(z_RUB) if self.flat else scratch
         for low, high in self.flat:
             torch.ge(z_RUB, low.unsqueeze(-1), out=scratch)
-            scratch.mul_(z_RUB <= high.unsqueeze(-1))
+            torch.le(z_RUB, high.unsqueeze(-1), out=below)  # as numbers: torch multiplies by bool a value at a time
+            scratch.mul_(below)
             self.flat_RU = self.flat_RU + scratch.sum(-1)
         self.z.add(z_RUB, scratch)
 
