@@ -72,6 +72,23 @@ def test_recurrent_networks_equal_torchs_own():
                 torch.testing.assert_close(mine.layers[-1].steps[step + 1].h_before[0].T, steps[:, step])
 
 
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_float32_trains_as_float64_does(model):
+    """float32 is computed by numpy in part; the oracles of other tests are asked in float64."""
+    images = small_images(40)
+    common = dict(dataset="small", model=model, depth=2, width=5, lr=0.1, epochs=3, batch_size=16, probe_size=20)
+    found = []
+    for dtype in ("float32", "float64"):
+        specs = [make_spec(**common, dtype=dtype, activation=name, seed=seed) for name in ("tanh", "gelu") for seed in (0, 1)]
+        packs = [Pack(tuple(specs[:2]), (0, 1)), Pack((specs[0], specs[2], specs[1], specs[3]), (0, 1))]
+        found.append([trained(pack, device_data(images, specs[0])).evaluations[-1] for pack in packs])
+    for single, double in zip(*found, strict=True):
+        for name in ("train_loss", "grad_norm_total"):
+            np.testing.assert_allclose(single.network[name], double.network[name], rtol=1e-4)
+        for name in ("preactivation_std", "delta_norm", "activation_mean"):
+            np.testing.assert_allclose(single.layers[name], double.layers[name], rtol=1e-4, atol=1e-6)
+
+
 def test_poolings_spread_over_the_depth(mnist):
     def pooled(**settings):
         return [layer.pooled for layer in architecture(make_spec(**settings), mnist.shape).layers]

@@ -89,13 +89,13 @@ def train_with_jax(model: str) -> None:
     y, y_test = jnp.asarray(data.y_train), jnp.asarray(data.y_test)
     rows = WIDTH * (4 if model == "lstm" else 1)
 
-    def outputs(p, images):  # type: ignore[no-untyped-def]
+    def outputs(p, images):
         given = images @ p["w"] + p["b"]  # of all time steps at once
 
-        def vanilla(h, a):  # type: ignore[no-untyped-def]
+        def vanilla(h, a):
             return jnp.tanh(a + h @ p["v"]), None
 
-        def lstm(state, a):  # type: ignore[no-untyped-def]
+        def lstm(state, a):
             h, c = state
             i, f, g, o = jnp.split(a + h @ p["v"], 4, 1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -106,11 +106,11 @@ def train_with_jax(model: str) -> None:
         end, _ = jax.lax.scan(lstm if model == "lstm" else vanilla, start, given.swapaxes(0, 1))
         return (end[0] if model == "lstm" else end) @ p["u"] + p["c"]
 
-    def loss(p, images, labels):  # type: ignore[no-untyped-def]
+    def loss(p, images, labels):
         return -jnp.take_along_axis(jax.nn.log_softmax(outputs(p, images)), labels[:, None], 1).mean()
 
-    def one(p, index):  # type: ignore[no-untyped-def]
-        def step(p, batch):  # type: ignore[no-untyped-def]
+    def one(p, index):
+        def step(p, batch):
             return jax.tree.map(lambda p, g: p - 0.01 * g, p, jax.grad(loss)(p, x[batch], y[batch])), None
 
         p, _ = jax.lax.scan(step, p, index)

@@ -113,12 +113,6 @@ def _tanh(z: Tensor, into: Tensor | None = None) -> Tensor:
     return torch.from_numpy(numpy.tanh(z.numpy(), out=None if into is None else into.numpy()))
 
 
-def differentiable(name: str, z: Tensor) -> Tensor:
-    """An elementwise entry of the table without settings, for autograd."""
-    entry = ACTIVATIONS[name]
-    return _Elementwise.apply(z, _tanh if name == "tanh" else entry.forward, entry.backward)
-
-
 class _Elementwise(torch.autograd.Function):
     """An elementwise function with its written derivative, for autograd."""
 
