@@ -61,10 +61,10 @@ INSIDE = {
         ["step_timing", "train"],
     ],
     "engine.networks": [
-        ["aligned", "images", "regularise", "rounding"],
+        ["aligned", "images", "prepared", "regularise", "rounding"],
         ["convolution", "layer_activation"],
         ["protocol"],
-        ["by_autograd", "conv_layer", "dense_layer", "weights"],
+        ["by_autograd", "conv_layer", "dense_layer", "recurrent_layer", "weights"],
         ["convolutional", "perceptron", "recurrent"],
         ["__init__"],
     ],

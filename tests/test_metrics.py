@@ -357,14 +357,20 @@ def test_norms_and_moments_of_each_network_are_those_of_float64_whatever_the_oth
     np.testing.assert_allclose(moments.std_R, exact.std((1, 2), correction=0), rtol=1e-5)
 
 
-def test_only_extreme_networks_are_scaled_and_by_powers_of_two():
-    x = torch.ones(3, 2, 5) * torch.tensor([1e-12, 1.0, 1e12]).view(-1, 1, 1)
-    moments = Moments()
-    moments.add(x, torch.empty_like(x))
-    exponents = np.log2(moments.scale_R.numpy())
-    assert exponents[1] == 0 and (exponents == exponents.round()).all()
-    np.testing.assert_allclose(moments.scale_R / x[:, 0, 0], 1, atol=1)
-    for ordinary in (1e-9, 1.0, 1e9, 0.0, np.inf, np.nan):
-        moments = Moments()
-        moments.add(torch.full((1, 2, 5), ordinary, dtype=torch.float64), torch.empty(1, 2, 5, dtype=torch.float64))
-        assert moments.scale_R is None, f"{ordinary} costs no pass over memory"
+@pytest.mark.parametrize("sizes", [(1e-12, 1.0, 1e12), (1.0, 1e25, 1.0), (0.0, 1e-30, 1.0), (1e-25, 1e-25, 1e-25)])
+def test_moments_of_chunks_of_very_different_sizes_are_those_of_float64(sizes):
+    """As the δ of a recurrent layer's time steps may be."""
+    x = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(2)).repeat_interleave(3, 2)
+    x = x * torch.tensor(sizes).repeat_interleave(6)
+    moments = Moments(centre=False)
+    for part in x.split(6, dim=2):
+        moments.add(part, torch.empty_like(part))
+    np.testing.assert_allclose(moments.square_RU, x.double().square().sum(2), rtol=1e-6)
+
+
+def test_ordinary_networks_are_not_scaled_whatever_the_others_are():
+    x = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(3))
+    alone, among = Moments(), Moments()
+    alone.add(x[1:2], torch.empty(1, 2, 5))
+    among.add(x * torch.tensor([1e-25, 1.0, 1e25]).view(-1, 1, 1), torch.empty_like(x))
+    assert torch.equal(alone.square_RU[0], among.square_RU[1])

@@ -60,16 +60,33 @@ def test_recurrent_networks_equal_torchs_own():
         whole = make(10, 5, num_layers=2, batch_first=True, dtype=torch.float64)
         with torch.no_grad():
             for layer in range(2):
-                getattr(whole, f"weight_ih_l{layer}").copy_(mine.inward[layer][0])
-                getattr(whole, f"weight_hh_l{layer}").copy_(mine.recurrent[layer][0])
-                getattr(whole, f"bias_ih_l{layer}").copy_(mine.biases[layer][0, :, 0])
+                getattr(whole, f"weight_ih_l{layer}").copy_(mine.layers[layer].inward.tensor[0])
+                getattr(whole, f"weight_hh_l{layer}").copy_(mine.layers[layer].recurrent.tensor[0])
+                getattr(whole, f"bias_ih_l{layer}").copy_(mine.layers[layer].bias.tensor[0, :, 0])
                 getattr(whole, f"bias_hh_l{layer}").zero_()
             x = data.scale(data.test_x)
             steps, _ = whole(x.view(8, 6, 10))
-            out = mine.forward(x.unsqueeze(0))
-            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last[0].T + mine.last_bias[0, :, 0])
+            out = mine.forward(x.unsqueeze(0), step=0)
+            torch.testing.assert_close(out[0].T, steps[:, -1] @ mine.last.weight.tensor[0].T + mine.last.bias.tensor[0, :, 0])
             for step in range(6):
-                torch.testing.assert_close(mine.h[-1][step][0].T, steps[:, step])
+                torch.testing.assert_close(mine.layers[-1].steps[step + 1].h_before[0].T, steps[:, step])
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_float32_trains_as_float64_does(model):
+    """float32 is computed by numpy in part; the oracles of other tests are asked in float64."""
+    images = small_images(40)
+    common = dict(dataset="small", model=model, depth=2, width=5, lr=0.1, epochs=3, batch_size=16, probe_size=20)
+    found = []
+    for dtype in ("float32", "float64"):
+        specs = [make_spec(**common, dtype=dtype, activation=name, seed=seed) for name in ("tanh", "gelu") for seed in (0, 1)]
+        packs = [Pack(tuple(specs[:2]), (0, 1)), Pack((specs[0], specs[2], specs[1], specs[3]), (0, 1))]
+        found.append([trained(pack, device_data(images, specs[0])).evaluations[-1] for pack in packs])
+    for single, double in zip(*found, strict=True):
+        for name in ("train_loss", "grad_norm_total"):
+            np.testing.assert_allclose(single.network[name], double.network[name], rtol=1e-4)
+        for name in ("preactivation_std", "delta_norm", "activation_mean"):
+            np.testing.assert_allclose(single.layers[name], double.layers[name], rtol=1e-4, atol=1e-6)
 
 
 def test_poolings_spread_over_the_depth(mnist):

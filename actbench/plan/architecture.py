@@ -83,6 +83,13 @@ class Architecture:
         return max(max(layer.pre * layer.gates, layer.units) * layer.positions for layer in self.layers)
 
     @property
+    def together(self) -> int:
+        """The largest number of values of one example in one layer that exist at once: a recurrent layer's of one time step."""
+        if self.layers[0].recurrent:
+            return max(max(layer.pre * layer.gates, layer.units) for layer in self.layers)
+        return self.widest
+
+    @property
     def flop(self) -> float:
         """Multiplications and additions of a forward and backward pass of one example; the first layer has no input gradient."""
         first = self.layers[0]

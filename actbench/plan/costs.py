@@ -20,7 +20,8 @@ STACKED_CONVOLUTIONS = 8
 STACKED_VALUES = 500_000  # of all networks of a pack, so that they stay in the cache
 CHUNK_VALUES = 2**19  # values of one layer of all networks in a chunk of an evaluation: measured to be best
 CHUNK_BYTES, GPU_CHUNK_BYTES = 2**27, 2**32  # of a chunk's activations
-BY_HAND = ("mlp", "autoencoder")  # models that keep two copies of an example, and are measured in chunks that stay in the cache
+# models that keep two copies of an example's values for the backward pass, and are measured in chunks that stay in the cache
+LEAN = ("mlp", "autoencoder", "rnn", "lstm")
 OPTIMIZER_STATES = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 
@@ -34,7 +35,7 @@ def uses_plain_sgd(spec: RunSpec) -> bool:
 def networks_per_pack(spec: RunSpec, shape: Shape, *, on_gpu: bool = False) -> int:
     """How many networks like this one a full pack holds: the same for every network that could share a pack with it."""
     convolutional = spec.model in ("cnn", "resnet")
-    by_values = LAYER_VALUES // (batch_examples(spec, shape.train) * architecture(spec, shape).widest)
+    by_values = LAYER_VALUES // (batch_examples(spec, shape.train) * architecture(spec, shape).together)
     by_work = round((GPU_STEP_FLOP if on_gpu else STEP_FLOP) / step_flop(spec, shape))
     by_work = max(by_work, by_values, STACKED_CONVOLUTIONS if convolutional else 1)
     if convolutional and not on_gpu:
@@ -55,8 +56,8 @@ def step_flop(spec: RunSpec, shape: Shape) -> float:
 def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int, *, on_gpu: bool = False) -> int:
     """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
     most = int((GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES) / (networks * example_bytes(spec, shape)))
-    if spec.model in BY_HAND and not on_gpu:
-        return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).widest)))
+    if spec.model in LEAN and not on_gpu:
+        return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).together)))
     return max(32, min(1024, most))
 
 
@@ -68,8 +69,8 @@ def example_bytes(spec: RunSpec, shape: Shape) -> float:
     """What the activations of one example of one network take while its gradient is computed, in bytes."""
     sizes = architecture(spec, shape)
     # what autograd keeps for its backward pass, and what that pass makes
-    copies = (2 if spec.model in BY_HAND else 3) + bool(spec.dropout) + (spec.norm != "none")
-    return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.widest + 6 * sizes.outputs)
+    copies = (2 if spec.model in LEAN else 3) + bool(spec.dropout) + (spec.norm != "none")
+    return _item_bytes(spec) * (copies * sizes.values + 6 * sizes.together + 6 * sizes.outputs)
 
 
 def network_bytes(spec: RunSpec, shape: Shape) -> float:
@@ -94,7 +95,9 @@ def pack_bytes(pack: Pack, shape: Shape) -> float:
     batch = batch_examples(spec, shape.train) * shape.features * _item_bytes(spec)
     order = 8 * shape.train * 2
     chunk = evaluation_chunk(spec, shape, networks_per_pack(spec, shape)) * len(pack) * example_bytes(spec, shape)
-    evaluation = 0 if spec.model in BY_HAND else chunk
+    if recurrent := architecture(spec, shape).layers[0].recurrent:  # measured in the memory that it trains in, or in more
+        chunk -= len(pack) * example_bytes(spec, shape) * max(batch_examples(spec, shape.train), 64)
+    evaluation = 0 if spec.model in LEAN and not recurrent else max(0, chunk)
     return len(pack) * network_bytes(spec, shape) + evaluation + len(pack.seeds) * (2 * batch + order) + 32 * 2**20
 
 

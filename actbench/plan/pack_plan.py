@@ -18,6 +18,8 @@ from actbench.science.activations import is_dotted
 from actbench.study.spec import ROUNDED, RunSpec
 
 LARGE_PRODUCT_FLOP = 2.5e6  # operations in one stacked matrix product, from which oneDNN's outweigh its slow start
+# and of one network in a recurrent step, which starts some hundred products: else a network alone waits for their starts
+LONE_PRODUCT_FLOP = 0.8e6
 SMALL_PRODUCT = 16**3  # multiplications in a stack of products, up to which torch takes MKL even where it may take oneDNN
 VECTOR = 16  # rows of a matrix product that no library tells apart: a whole number of its vectors
 
@@ -76,7 +78,8 @@ def _products(spec: RunSpec, sizes: Architecture, shape: Shape, full: int, *, on
         # merged inputs are fewer
         inputs = [min(layer.inputs, layer.units if layer.recurrent else VECTOR) for layer in sizes.layers]
         smallest = min(smallest, *(2.0 * layer.gates * layer.pre * i for layer, i in zip(sizes.layers, inputs, strict=True)))
-    large = full * batch_examples(spec, shape.train) * flop / products > LARGE_PRODUCT_FLOP
+    of_one = batch_examples(spec, shape.train) * flop / products
+    large = full * of_one > LARGE_PRODUCT_FLOP and (of_one > LONE_PRODUCT_FLOP or not sizes.layers[0].recurrent)
     return "onednn" if large and smallest * _fewest_examples(spec, shape, full) > 2 * SMALL_PRODUCT else "plain"
 
 

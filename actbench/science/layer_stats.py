@@ -20,31 +20,23 @@ class Moments:
     """Sums and squares of one kind of tensor over examples, [R, U] in float64.
 
     Values are centred on their unit's mean over the first chunk before they are squared, which avoids cancellation in float32.
-    Where a network's values are so large or small that squares would leave float32's range, they are first scaled by a power
-    of two near the first chunk's mean size; ordinary values are not, which saves a pass over memory.
     """
 
     def __init__(self, *, centre: bool = True) -> None:
         self.count, self.centred = 0, centre  # values of a unit
         self.total_RU = self.centre_RU = self.square_RU = torch.zeros(())  # squares are of the centred values
-        self.scale_R: Tensor | None = None
 
-    def add(self, x_RUB: Tensor, scratch: Tensor, abs_RU: Tensor | None = None) -> None:
-        """Adds a chunk, the sums of whose absolute values may be known."""
+    def add(self, x_RUB: Tensor, scratch: Tensor) -> None:
+        """Adds a chunk, whose memory ``scratch`` [R, U, B] may be overwritten."""
         values = x_RUB.shape[2]
         first = not self.count
         self.count += values
-        if first:
-            abs_RU = _abs_sums(x_RUB, scratch) if abs_RU is None else abs_RU
-            size_R = abs_RU.sum(1) / (x_RUB.shape[1] * values)
-            self.scale_R = _scale_if_needed(size_R)
         if self.centred:
             total_RU = x_RUB.sum(-1).to(torch.float64)
             self.total_RU = self.total_RU + total_RU
             if first:
                 self.centre_RU = (total_RU / values).to(x_RUB.dtype)
-            x_RUB = torch.sub(x_RUB, self.centre_RU.unsqueeze(-1), out=scratch)
-        self.square_RU = self.square_RU + _squares(x_RUB, self.scale_R, scratch)
+        self.square_RU = self.square_RU + _squares(x_RUB, scratch, self.centre_RU if self.centred else None)
 
     @property
     def mean_RU(self) -> Tensor:
@@ -74,37 +66,42 @@ class Moments:
         return self.square_RU.sum(1)
 
 
-def _scale_if_needed(size_R: Tensor) -> Tensor | None:
-    """Powers of two near the values' mean sizes, [R] in float64, 1 where float32 can square them; None if it can for all."""
+def _squares(x_RUB: Tensor, scratch: Tensor | None = None, centre_RU: Tensor | None = None) -> Tensor:
+    """Sums of squares over examples of the values less their unit's centre, [R, U] in float64, without overflow or underflow.
+
+    Where a network's squares may have left float32's range, its values are scaled by a power of two near their mean size, and
+    squared again; ordinary ones are not, which saves a pass over memory.
+    """
+
+    def centred() -> Tensor:  # anew each time: sums overwrite the scratch memory
+        return x_RUB if centre_RU is None else torch.sub(x_RUB, centre_RU.unsqueeze(-1), out=scratch)
+
+    square_RU = _square_sums(centred(), scratch)
+    square_R = square_RU.sum(1)
+    if bool(((square_R > 1e-18) & (square_R < 1e30)).all()):
+        return square_RU
+    size_R = _abs_sums(centred(), scratch).mean(1) / x_RUB.shape[2]
     extreme = size_R.isfinite() & (size_R > 0) & ((size_R < 1e-9) | (size_R > 1e9))
     if not bool(extreme.any()):
-        return None
+        return square_RU
     exponent_R = torch.frexp(torch.where(extreme, size_R, 1.0)).exponent
-    return torch.where(extreme, torch.ldexp(torch.ones_like(size_R), exponent_R), 1.0)
+    scale_R = torch.where(extreme, torch.ldexp(torch.ones_like(size_R), exponent_R), 1.0)
+    scaled_RUB = torch.mul(centred(), (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
+    return _square_sums(scaled_RUB, scratch) * scale_R.square().unsqueeze(1)
 
 
-def _squares(x_RUB: Tensor, scale_R: Tensor | None, scratch: Tensor | None) -> Tensor:
-    """Sums of squares over examples, [R, U] in float64."""
-    if scale_R is not None:
-        x_RUB = torch.mul(x_RUB, (1 / scale_R).to(x_RUB.dtype).view(-1, 1, 1), out=scratch)
+def _square_sums(x_RUB: Tensor, scratch: Tensor | None) -> Tensor:
     if x_RUB.stride(-1) == 1 or x_RUB.shape[-1] == 1:
-        square_RU = torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
-    else:  # examples first in memory, as in a user's network: the norm takes twenty times as long over them
-        square_RU = torch.mul(x_RUB, x_RUB, out=scratch).sum(-1).to(torch.float64)
-    return square_RU if scale_R is None else square_RU * scale_R.square().unsqueeze(1)
+        return torch.linalg.vector_norm(x_RUB, dim=-1).to(torch.float64).square()
+    # examples first in memory, as in a user's network: the norm takes twenty times as long over them
+    return torch.mul(x_RUB, x_RUB, out=scratch).sum(-1).to(torch.float64)
 
 
 def l2_norms(tensors: list[Tensor]) -> Tensor:
     """The L2 norm over all of each network's tensors [R, …], [R] in float64, without overflow or underflow."""
     squares_R = torch.zeros(())
     for tensor in tensors:
-        w_ROI = tensor.reshape(*tensor.shape[:2], -1)
-        square_R = _squares(w_ROI, None, None).sum(1)
-        if not bool(((square_R > 1e-18) & (square_R < 1e30)).all()):  # squares may have left float32's range
-            scratch = torch.empty_like(w_ROI)
-            size_R = _abs_sums(w_ROI, scratch).mean(1) / w_ROI.shape[2]
-            square_R = _squares(w_ROI, _scale_if_needed(size_R), scratch).sum(1)
-        squares_R = squares_R + square_R
+        squares_R = squares_R + _squares(tensor.reshape(*tensor.shape[:2], -1)).sum(1)
     return squares_R.sqrt()
 
 
@@ -146,9 +143,8 @@ class LayerStats:
         """Adds the outputs of a chunk of examples."""
         scratch = torch.empty_like(h_RUB)
         self.examples += h_RUB.shape[-1]
-        abs_RU = _abs_sums(h_RUB, scratch)
-        self.abs_h_RU = self.abs_h_RU + abs_RU
-        self.h.add(h_RUB, scratch, abs_RU)
+        self.abs_h_RU = self.abs_h_RU + _abs_sums(h_RUB, scratch)
+        self.h.add(h_RUB, scratch)
         self.zeros_RU = self.zeros_RU + self._zeros(h_RUB, scratch)
         if self.asymptotes_R2 is not None:
             low_R, high_R = self.asymptotes_R2.unbind(1)
@@ -165,9 +161,8 @@ class LayerStats:
         """Adds δ of a chunk of ``examples`` examples: gradients of each example's loss, not of the mean loss."""
         self.with_delta += examples
         scratch = torch.empty_like(delta_RUB)
-        abs_RU = _abs_sums(delta_RUB, scratch)
-        self.abs_delta_RU = self.abs_delta_RU + abs_RU
-        self.delta.add(delta_RUB, scratch, abs_RU)
+        self.abs_delta_RU = self.abs_delta_RU + _abs_sums(delta_RUB, scratch)
+        self.delta.add(delta_RUB, scratch)
 
     def _zeros(self, h_RUB: Tensor, scratch: Tensor) -> Tensor:
         if not self._any_silent:
@@ -200,5 +195,5 @@ def _count_between(x_RUB: Tensor, low: Tensor, high: Tensor, scratch: Tensor) ->
     return scratch.mul_(torch.le(x_RUB, high, out=torch.empty_like(scratch))).sum(-1)
 
 
-def _abs_sums(x_RUB: Tensor, scratch: Tensor) -> Tensor:
+def _abs_sums(x_RUB: Tensor, scratch: Tensor | None) -> Tensor:
     return torch.abs(x_RUB, out=scratch).sum(-1).to(torch.float64)

@@ -64,6 +64,11 @@ def elementwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return out.as_strided(first.shape, first.stride())
 
 
+def all_values(t: Tensor) -> Tensor:
+    """The values of an aligned tensor and of its gaps as one row: a function of them computes whole vectors alone."""
+    return t.as_strided((t.shape[0] * t.stride(0),), (1,))
+
+
 def is_dense(t: Tensor) -> bool:
     """Whether a tensor's values fill its memory, without gaps or repetition: a new tensor then keeps its strides."""
     return torch.empty_like(t, device="meta").stride() == t.stride()
@@ -111,10 +116,13 @@ class Buffers:
 
     Args:
         scratch: where the memory is kept, by name.
+
+    Attributes:
+        grown: how often memory was replaced by more.
     """
 
     def __init__(self, scratch: dict[str, Tensor]) -> None:
-        self._scratch = scratch
+        self._scratch, self.grown = scratch, 0
         self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def get(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -124,5 +132,6 @@ class Buffers:
             if kept is None or kept.numel() < shape[0] * strides[0]:
                 kept = self._scratch[name] = like.new_empty(shape[0] * strides[0])
                 self._views = {key: view for key, view in self._views.items() if key[0] != name}
+                self.grown += 1
             self._views[name, shape] = kept.as_strided(shape, strides)
         return self._views[name, shape]

@@ -18,7 +18,8 @@ from torch.func import functional_call
 
 from actbench.base.lazy import numpy
 from actbench.base.rng import stream
-from actbench.engine.networks.aligned import aligned, elementwise, is_dense
+from actbench.engine.networks.aligned import aligned, all_values, elementwise, is_dense
+from actbench.engine.networks.prepared import Call, tanh_over
 from actbench.engine.user_activations import copy_for_evaluation, make_user_activation
 from actbench.plan.pack import Pack
 from actbench.science.activations import ACTIVATIONS, Activation, is_dotted, settings_of
@@ -59,22 +60,37 @@ class LayerActivation:
         self._only = only if self.any_layout else None
         self.in_place = self.any_layout and only.overwrite is not None
 
-    def forward(self, z_RWB: Tensor, *, in_place: bool = False) -> Tensor:
-        """h, [R, outputs, B]; with ``in_place`` in the memory of z, where that can be."""
+    def forward(self, z_RWB: Tensor, *, in_place: bool = False, step: int = 0) -> Tensor:
+        """h, [R, outputs, B]; with ``in_place`` in the memory of z, where that can be.
+
+        ``backward`` goes back from the last forward of a time ``step``; a layer without time has one.
+        """
         if self._only is not None:
-            return self._only.forward(z_RWB, in_place=in_place)
+            return self._only.forward(z_RWB, in_place=in_place, step=step)
         z_SKWB = self._split(z_RWB)
-        h_SKWB = _joined([one.forward(z_SKWB[:, part].contiguous()) for part, one in self.parts])
+        h_SKWB = _joined([one.forward(z_SKWB[:, part].contiguous(), step=step) for part, one in self.parts])
         return aligned(h_SKWB.reshape(len(z_RWB), *h_SKWB.shape[2:]))
 
-    def backward(self, dh_RWB: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(∂loss/∂z, the gradients of ``slopes``) from ∂loss/∂h, whose memory it may take, for the last forward."""
+    def backward(self, dh_RWB: Tensor, step: int = 0) -> tuple[Tensor, list[Tensor]]:
+        """(∂loss/∂z, the gradients of ``slopes``) from ∂loss/∂h, whose memory it may take."""
         if self._only is not None:
-            return self._only.backward(dh_RWB)
+            return self._only.backward(dh_RWB, step)
         dh_SKWB = self._split(dh_RWB)
-        found = [one.backward(dh_SKWB[:, part].contiguous()) for part, one in self.parts]
+        found = [one.backward(dh_SKWB[:, part].contiguous(), step) for part, one in self.parts]
         dz_SKWB = _joined([dz for dz, _ in found])
         return aligned(dz_SKWB.reshape(len(dh_RWB), *dz_SKWB.shape[2:])), [p for _, gradients in found for p in gradients]
+
+    def over(self, z_RWB: Tensor) -> Call:
+        """φ in the memory of z, prepared; only where ``in_place``."""
+        assert self._only is not None and self._only.overwrite is not None
+        z = all_values(z_RWB)
+        return tanh_over(z) if self._only.entry is ACTIVATIONS["tanh"] else partial(self._only.overwrite, z)
+
+    def derivative_over(self, dh_RWB: Tensor, h_RWB: Tensor) -> Call:
+        """∂loss/∂z in the memory of ∂loss/∂h, prepared, from what ``over`` gave."""
+        assert self._only is not None and self._only.derivative is not None
+        h = all_values(h_RWB)
+        return partial(self._only.derivative, all_values(dh_RWB), h, h)
 
     def differentiable(self, z: Tensor) -> Tensor:
         """h of [S, K, W, …] (or of anything, with ``any_layout``), for autograd."""
@@ -95,12 +111,6 @@ def _tanh(z: Tensor, into: Tensor | None = None) -> Tensor:
     if z.device.type != "cpu" or z.dtype != torch.float32:
         return torch.tanh(z, out=into)
     return torch.from_numpy(numpy.tanh(z.numpy(), out=None if into is None else into.numpy()))
-
-
-def differentiable(name: str, z: Tensor) -> Tensor:
-    """An elementwise entry of the table without settings, for autograd."""
-    entry = ACTIVATIONS[name]
-    return _Elementwise.apply(z, _tanh if name == "tanh" else entry.forward, entry.backward)
 
 
 class _Elementwise(torch.autograd.Function):
@@ -147,21 +157,26 @@ class _Part:
         self.by_unit = is_dotted(name) or bool(self.slopes)
         self.overwrite = (lambda z: _tanh(z, z)) if name == "tanh" else self.entry.in_place
         self.derivative = None if self.entry.backward is None else partial(self.entry.backward, **settings)
+        self._kept: dict[int, tuple[list[Tensor], Tensor]] = {}  # what a time step's forward read, and h
 
-    def forward(self, z: Tensor, *, in_place: bool = False) -> Tensor:
+    def forward(self, z: Tensor, *, in_place: bool = False, step: int = 0) -> Tensor:
         if self.derivative is not None:
             function = self.overwrite if in_place and self.overwrite is not None else self.function
-            self.z, self.h = z, elementwise(function, z)
-            return self.h
+            h = elementwise(function, z)
+            self._kept[step] = [z], h
+            return h
         with torch.enable_grad():
-            self.leaves = [t.detach().requires_grad_() for t in (z, *self.slopes)]
-            self.h = self.function(*self.leaves)
-        return self.h.detach()
+            # .data, and not detach(): else autograd would think z changed when another time step's z, in the same block, is made
+            leaves = [t.data.requires_grad_() for t in (z, *self.slopes)]
+            h = self.function(*leaves)
+        self._kept[step] = leaves, h
+        return h.detach()
 
-    def backward(self, dh: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def backward(self, dh: Tensor, step: int = 0) -> tuple[Tensor, list[Tensor]]:
+        leaves, h = self._kept[step]
         if self.derivative is not None:
-            return elementwise(self.derivative, dh, self.z, self.h), []
-        dz, *gradients = torch.autograd.grad(self.h, self.leaves, dh, allow_unused=True, materialize_grads=True)
+            return elementwise(self.derivative, dh, leaves[0], h), []
+        dz, *gradients = torch.autograd.grad(h, leaves, dh, allow_unused=True, materialize_grads=True)
         return dz, gradients
 
     def differentiable(self, z: Tensor) -> Tensor:
