@@ -167,7 +167,17 @@ def test_a_cnn_learns_digits(tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_normalised_resnet_learns_digits(tmp_path):
-    words = ["model=resnet", "width=8", "depth=5", "train_size=2000", "epochs=2", "lr=0.05", "norm=batch", "batch_size=50"]
+    words = [
+        "model=resnet",
+        "width=8",
+        "depth=5",
+        "train_size=2000",
+        "epochs=2",
+        "lr=0.05",
+        "norm=batch",
+        "batch_size=50",
+        "seed=range(0,3)",
+    ]
     assert learns(tmp_path, *words) > 0.85
 
 
