@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,15 @@ def test_curves_are_means_over_seeds(one_rate, name, metric, times):
         assert row[column] == pytest.approx(times * mean, rel=1e-3, abs=1e-9)
         if mean:
             assert row["low"] == pytest.approx(times * low, rel=1e-3)
+
+
+def test_time_is_counted_in_steps_where_epochs_are_not_known(one_rate):
+    """As in the tables of a probe that was not told how many steps an epoch has."""
+    by_step = replace(one_rate, history=one_rate.history.assign(epoch=np.nan))
+    known, data = (figure(results, "accuracy_by_epoch").data for results in (one_rate, by_step))
+    steps = one_rate.history[["epoch", "step"]].drop_duplicates().set_index("epoch")["step"]
+    assert "epoch" not in data and list(data["step"]) == list(known["epoch"].map(steps))
+    assert list(data["Test accuracy (%)"]) == list(known["Test accuracy (%)"])
 
 
 def test_curves_are_at_the_chosen_rate(two):

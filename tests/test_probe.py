@@ -117,6 +117,14 @@ def test_other_folders_are_refused_in_one_line_and_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["notes.txt"]
 
 
+def test_a_study_is_not_trained_into_a_probes_folder(tmp_path):
+    Probe(mlp(), *data(20, 6), out=tmp_path / "mine").close()
+    before = (tmp_path / "mine" / "runs.csv").read_bytes()
+    with pytest.raises(UserError, match="holds results of a probe; name another --out"):
+        actbench.run_study("single", ["epochs=0", "width=2", "depth=1"], actbench.Options(out=tmp_path / "mine", processes=False))
+    assert (tmp_path / "mine" / "runs.csv").read_bytes() == before
+
+
 def test_what_was_measured_before_a_kill_is_kept(tmp_path):
     code = """
         import os, signal, torch, torch.nn.functional as F

@@ -26,8 +26,10 @@ def meta_of(
         before: meta.json until now, empty if there is none.
 
     Raises:
-        UserError: results in the folder were measured on other data.
+        UserError: results in the folder were measured on other data, or by a probe.
     """
+    if any("unseen" in session for session in before.get("sessions", [])):  # which only a probe tells
+        raise UserError(f"'{folder}' holds results of a probe; name another --out for a study's")
     datasets = {
         name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test),
                "classes": one.classes, "majority": float(np.bincount(one.y_test).max() / len(one.y_test))}
