@@ -53,7 +53,9 @@ def assert_same_steps(specs, data) -> None:
     )  # 40 examples in batches of 16: the last batch of an epoch has 8
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adamw", "rmsprop"))]
+)
 def test_every_activation_under_every_optimizer(optimizer, small):
     lr = 0.05 if optimizer == "sgd" else 0.01
     # one pack of 2 seeds × every activation, of different learning rates
@@ -116,7 +118,8 @@ TIPS = {
 }  # fmt: skip
 
 
-FEW = [(model, tip) for model in MODELS for tip in TIPS if model == "mlp" or tip in ("nothing", "all")]
+ALONE = ("nothing", "all", "batch norm", "layer norm", "dropout", "step", "mse")  # what "all" does not hold, or holds in company
+FEW = [(model, tip) for model in MODELS for tip in TIPS if tip in (ALONE if model == "mlp" else ("nothing", "all"))]
 FEW = [pair for pair in FEW if pair not in (("resnet", "nothing"), ("rnn over pixels", "all"))]
 MORE = [(model, tip) for model in MODELS for tip in TIPS if (model, tip) not in FEW]
 
@@ -145,14 +148,12 @@ def test_activations_that_change_shapes_in_other_models(model, activation):
         assert_same_steps(list(pack.specs), small_images(24))
 
 
-def test_stacked_convolutions_equal_single_ones(monkeypatch):
+@pytest.mark.parametrize("norm", ["none", "batch", pytest.param("layer", marks=pytest.mark.slow)])
+def test_stacked_convolutions_equal_single_ones(norm, monkeypatch):
     """What a GPU takes, and a CPU for very few channels."""
     monkeypatch.setattr("actbench.plan.costs.STACKED_CONVOLUTION_VALUES", 10**12)
-    for norm in ("none", "batch", "layer"):
-        common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
-        assert_same_steps(
-            [make_spec(**common, activation=a, seed=s) for a in ("relu", "prelu") for s in (0, 1)], small_images(24)
-        )
+    common = {**COMMON, "model": "cnn", "width": 4, "lr": 0.05, "norm": norm, "dropout": 0.2, "activation_l1": 0.01}
+    assert_same_steps([make_spec(**common, activation=a, seed=s) for a in ("relu", "prelu") for s in (0, 1)], small_images(24))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -420,7 +420,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["a file", "stdin", *(pytest.param(way, marks=pytest.mark.slow) for way in ("-c", "safe path"))])
 def test_a_script_without_a_guard_runs_once_and_trains_in_processes(way, tmp_path):
     """The user's own modules are found in the processes, too; none is left when a study is done."""
     (tmp_path / "mine.py").write_text("import torch\ndef bent(z):\n    return torch.relu(z) - 0.1 * z\n")

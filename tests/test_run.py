@@ -260,11 +260,11 @@ def test_disk_full_keeps_what_is_finished(tmp_path, monkeypatch):
 def test_out_of_memory_splits_the_pack_and_goes_on(error, tmp_path, monkeypatch):
     sizes, real = [], pack_job.Trainer
 
-    def small_memory(plan, data):
+    def small_memory(plan, *others, **more):
         sizes.append(len(plan.pack))
         if len(plan.pack) > 3:
             raise error
-        return real(plan, data)
+        return real(plan, *others, **more)
 
     monkeypatch.setattr(pack_job, "Trainer", small_memory)
     outcome = run(SWEEP, tmp_path / "split", workers=1)
