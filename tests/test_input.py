@@ -101,7 +101,7 @@ def test_folders_of_any_name_hold_studies(folder, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [["run", "single", "lr=" + 100_000 * "x"], ["run", 100_000 * "x"], ["show", 50_000 * "x "],
-     ["run", "single", "activation=" + 40_000 * "a.b"], ["run", "single", "hidden=" + 50_000 * "1-"], ["run", "single", "lr=" + 10_000 * "["],
+     ["run", "single", "activation=" + 4_000 * "a.b"], ["run", "single", "hidden=" + 5_000 * "1-"], ["run", "single", "lr=" + 1_000 * "["],
      ["run", "--workers", 100_000 * "9"], [100_000 * "x"]],
     ids=range(8),
 )  # fmt: skip

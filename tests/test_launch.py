@@ -395,7 +395,7 @@ def test_where_all_is_trained_no_process_is_left_loading(tmp_path):
     assert json.loads(out)["trained"] == 0
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param(">&-", marks=pytest.mark.slow), "<&- >&- 2>&-"])
 def test_closed_streams_are_no_hindrance(closed, tmp_path):
     line = f"exec {sys.executable} -m actbench run {' '.join(SHORT)} seed=0,1 --out {tmp_path / 'r'} {closed}"
     assert subprocess.run(["sh", "-c", line], capture_output=True).returncode == 0

@@ -109,7 +109,9 @@ def test_a2_selu_keeps_mean_and_variance(gaussian):
     np.testing.assert_allclose(layers["activation_std"], 1, atol=0.15)
 
 
-@pytest.mark.parametrize(("width", "depth"), [(2, 2), (3, 4), (2, 9), (4, 4)])
+@pytest.mark.parametrize(
+    ("width", "depth"), [(2, 2), (3, 4), *(pytest.param(*more, marks=pytest.mark.slow) for more in ((2, 9), (4, 4)))]
+)
 def test_a3_networks_born_dead(width, depth, gaussian):
     """One input, zero bias: P(some hidden layer all zero) = 1 − ∏(1 − 2^(−N)), exactly."""
     networks = 2000

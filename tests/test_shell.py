@@ -33,7 +33,9 @@ def shell(line, cwd, **environment):
 LOUD = "import torch\ndef loud(z):\n    print('hello', flush=True)\n    return torch.relu(z)\n"
 
 
-@pytest.mark.parametrize("rest", ["2>&1 | true", "2>/dev/full", "| true", "activation=loud.loud 2>&1 | true"])
+@pytest.mark.parametrize(
+    "rest", [pytest.param("2>&1 | true", marks=pytest.mark.slow), "2>/dev/full", "| true", "activation=loud.loud 2>&1 | true"]
+)
 def test_what_cannot_be_shown_does_not_end_a_run(rest, tmp_path):
     (tmp_path / "loud.py").write_text(LOUD)
     done = shell(f"{COMMAND} run single {' '.join(TINY)} --out r {rest}", tmp_path)
