@@ -58,7 +58,8 @@ class RecurrentLayer:
     def __post_init__(self) -> None:
         (self.networks, self.rows, self.units), self.inputs = self.recurrent.tensor.shape, self.inward.tensor.shape[2]
         self.columns = self.units + self.inputs + 1
-        self.joint, self.gradient = (self._get(name, self.rows, self.columns) for name in ("joint", "gradient"))
+        self.joint = self._get("joint", self.rows, self.columns)
+        self.gradient = self._get("gradient", self.columns, self.rows)  # transposed: rows fill whole vectors more often
         self.back, self.inward_back = self._get("back", self.units, self.rows), self._get("inward_back", self.inputs, self.rows)
         self._made: dict[tuple[int, int, bool, bool], list[Step]] = {}
         self._grown = -1
@@ -129,7 +130,7 @@ class RecurrentLayer:
 
     def finish(self, gradients: Gradients) -> None:
         """Hands over the gradients that backward has summed."""
-        parts = self._reordered(self.gradient).split([self.units, self.inputs, 1], 2)
+        parts = self._reordered(self.gradient.mT).split([self.units, self.inputs, 1], 2)
         for p, part in zip((self.recurrent, self.inward, self.bias), parts, strict=True):
             gradients.keep(p, part)
         for p, of_slope in zip(self.slopes, self.of_slopes, strict=True):
@@ -150,9 +151,9 @@ class RecurrentLayer:
     def _make_backward(self, steps: list[Step], t: int) -> None:
         step, is_last = steps[t], t == len(steps) - 2
         d_pre, step.dz, step.delta = self._delta(steps, t)
-        right = step.reads.mT
-        add = partial(self.gradient.baddbmm_, d_pre, right)
-        step.products = [partial(torch.bmm, d_pre, right, out=self.gradient) if is_last else add]
+        reads, right = step.reads, d_pre.mT
+        add = partial(self.gradient.baddbmm_, reads, right)
+        step.products = [partial(torch.bmm, reads, right, out=self.gradient) if is_last else add]
         if t:
             step.products.append(partial(torch.bmm, self.back, d_pre, out=self.dh[(t - 1) % 2]))
         if self.place:
