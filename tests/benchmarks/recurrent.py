@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +202,7 @@ def main(rounds: int) -> None:
          f"{medians[model, 'plain torch.nn loop'] / medians[model, way]:.2f}"]
         for (model, way), times in taken.items()
     ]  # fmt: skip
-    line = measured_on("jax")
+    line = measured_on(f"jax {version('jax')}")
     write_csv("recurrent", head, rows, line)
     more = ["a step of one network, ms", "plain loop", *(f"{n} networks" if n > 1 else "1 network" for n in COUNTS)]
     explained = "In brackets: speed over the plain loop, and the share of the ceiling of matrix products that it reaches."
