@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actbench.plan.costs import GPU_CHUNK_BYTES, evaluation_chunk, example_bytes
+from actbench.plan.costs import GPU_CHUNK_BYTES, evaluation_chunk, example_bytes, networks_per_pack
 from tests.conftest import make_spec
 
 MEASURE = """
@@ -34,8 +34,9 @@ print(pack_bytes(pack, data.shape), peak - before)
 @pytest.mark.parametrize(
     ("settings", "networks"),
     [(dict(depth=400, width=64, train_size=100), 1), (dict(depth=100, width=64, norm="batch", dropout=0.2, train_size=500), 4),
-     (dict(model="autoencoder", depth=21, width=128, train_size=500), 4)],
-    ids=["depth 400", "normalised, with dropout", "autoencoder"],
+     (dict(model="autoencoder", depth=21, width=128, train_size=500), 4),
+     (dict(model="lstm", sequence="pixels", depth=1, width=32, train_size=200, probe_size=200), 4)],
+    ids=["depth 400", "normalised, with dropout", "autoencoder", "lstm over pixels"],
 )  # fmt: skip
 def test_a_pack_takes_about_what_is_estimated(settings, networks):
     words = json.dumps(dict(activation="gelu", epochs=1, **settings))
@@ -56,3 +57,10 @@ def test_chunks_of_evaluations_stay_small(model, depth, on_gpu, mnist):
         each = networks * example_bytes(spec, mnist.shape)
         chunk = evaluation_chunk(spec, mnist.shape, networks, on_gpu=on_gpu)
         assert chunk * each <= max(GPU_CHUNK_BYTES if on_gpu else 2**29, 32 * each)
+
+
+@pytest.mark.parametrize(("sequence", "batch", "least"), [("pixels", 100, 100), ("pixels", 10, 64), ("rows", 100, 300)])
+def test_recurrent_networks_are_measured_in_no_smaller_parts_than_they_train_in(sequence, batch, least, mnist):
+    """Over pixels the memory of a few examples is that of thousands of pixels' steps, each of which takes its time to start."""
+    spec = make_spec(dataset="mnist-12k", model="lstm", sequence=sequence, depth=1, width=64, batch_size=batch)
+    assert evaluation_chunk(spec, mnist.shape, networks_per_pack(spec, mnist.shape)) >= least

@@ -57,6 +57,8 @@ def evaluation_chunk(spec: RunSpec, shape: Shape, networks: int, *, on_gpu: bool
     """Examples of an evaluation that are measured at a time: no more than memory and cache bear, no fewer than pays."""
     most = int((GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES) / (networks * example_bytes(spec, shape)))
     if spec.model in LEAN and not on_gpu:
+        if architecture(spec, shape).layers[0].recurrent:  # a batch takes that memory anyway; over pixels, a few examples do
+            most = max(most, batch_examples(spec, shape.train), 64)
         return max(16, min(1024, most, CHUNK_VALUES // (networks * architecture(spec, shape).together)))
     return max(32, min(1024, most))
 
