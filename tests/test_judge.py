@@ -444,8 +444,8 @@ def test_a_quick_trial_at_initialisation_stays_there(claim):
 
 def test_timings_are_kept_and_damage_to_them_costs_a_measurement_only(tmp_path):
     folder = tmp_path / "new" / "r"  # claims about time alone train nothing that would have made it
-    write_verdicts(folder, {"claims": [], "timings": {"a": {"ratio": 1.1}}})
-    assert kept_timings(folder) == {"a": {"ratio": 1.1}}
+    write_verdicts(folder, {"claims": [], "timings": {"a": {"ratio": 1.1, "pairs": 400}}})
+    assert str(kept_timings(folder)) == "{'a': {'ratio': 1.1, 'pairs': 400}}", "whole numbers stay whole"
     for text in ("", "{", "[]", '{"timings": 3}', '{"timings": {"a": {"ratio": "x"}}}'):
         (folder / "verdicts.json").write_text(text)
         assert kept_timings(folder) == {}

@@ -30,7 +30,7 @@ def kept_timings(folder: Path) -> dict[str, dict[str, float]]:
     """What claims about time were found to take, from whatever tables the rest was judged; empty if none is known."""
     try:
         timings = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["timings"]
-        return {str(key): {str(name): float(value) for name, value in one.items()} for key, one in timings.items()}
+        return {str(key): {str(name): _number(value) for name, value in one.items()} for key, one in timings.items()}
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
 
@@ -49,6 +49,13 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
     if content.get("checksums") != _checksums(folder):
         raise UserError(f"'{path}' was judged from other tables than those that lie beside it; run actbench judge again")
     return content
+
+
+def _number(value: Any) -> float:
+    """A number as it is, whole ones whole, so that what is judged again is written as it was; TypeError for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    return value
 
 
 def _is_list_of_claims(claims: Any) -> bool:
