@@ -251,6 +251,8 @@ def test_alerts_warn_once_raise_and_refuse_mistakes():
         "max(dead_fractoin) < 1",
         "max(dead_fraction)",
         "max(dead_fraction, laier=1) < 1",
+        "max(layers.dead_fraction, layer=9) < 1",
+        "max(layers.dead_fraction, layer_name='9') < 1",
         "claim(he_relu) == supported",
         "old.max(dead_fraction) < 1",
     ):

@@ -167,10 +167,8 @@ class Evaluator:
         """The L2 norm over all parameters of each network, [R]."""
         variants = len(self.plan.pack.variants)
         square_R = torch.zeros(len(self.plan.pack), dtype=torch.float64, device=self.data.device)
-        for (
-            p,
-            gradient,
-        ) in gradients.into.items():  # one after another: a sum over all at once rounds by how many networks there are
+        # one after another: a sum over all at once rounds by how many networks there are
+        for p, gradient in gradients.into.items():
             if p.variants is None:
                 square_R += l2_norms([gradient]).square()
             else:

@@ -12,9 +12,11 @@ from actbench.base.errors import UserError, unknown
 from actbench.study.spec import AXES
 from actbench.verdicts.check import judge
 from actbench.verdicts.expression import Arithmetic, ClaimIs, Comparison, parse, parts_of
-from actbench.verdicts.selection import METRICS, WHEN, Tables
+from actbench.verdicts.selection import METRICS, WHEN, Tables, matching
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from actbench.results.frames import Results
 
 ACTIONS = ("warn", "raise")
@@ -48,8 +50,8 @@ class Alert:
         return holds, f"{judged.value:.4g} against {judged.threshold:.4g}"
 
 
-def new_alert(expression: str, action: str) -> Alert:
-    """An alert; UserError for what is no expression, or names no metric or setting."""
+def new_alert(expression: str, action: str, layers: pd.DataFrame) -> Alert:
+    """An alert; UserError for what is no expression, names no metric or setting, or a layer that is not in these rows."""
     if action not in ACTIONS:
         raise unknown("action", action, ACTIONS)
     if not isinstance(expression, str):
@@ -65,6 +67,7 @@ def new_alert(expression: str, action: str) -> Alert:
         for name, _ in part.where:
             if name not in (*AXES, *WHEN, "run_id", "status"):
                 raise unknown("filter", name, (*AXES, *WHEN, "run_id", "status"))
+        matching(layers, [(name, value) for name, value in part.where if name in ("layer", "layer_name")])
     return Alert(expression, found, action)
 
 

@@ -170,9 +170,9 @@ class Probe:
         `actbench check`, such as ``max(dead_fraction) <= 0.5``, does not hold, and again after it has held.
 
         Raises:
-            UserError: the expression is a mistake, or the action is not known.
+            UserError: the expression is a mistake, names a layer that there is not, or the action is not known.
         """
-        alert = alerts.new_alert(expression, action)
+        alert = alerts.new_alert(expression, action, self.results.layers)
         self._alerts.append(alert)
         self._check(alert)
 

@@ -82,7 +82,7 @@ def select(aggregate: Aggregate, tables: Tables) -> Selected:
             raise UserError(f"{aggregate}: rows of {table}.csv have no {name}; ask for history.METRIC or layers.METRIC")
         if name not in allowed:
             raise unknown("filter", name, allowed)
-    chosen = _matching(runs, of_networks)
+    chosen = matching(runs, of_networks)
     for name, value in aggregate.where:
         if name == "status":
             if value not in STATUSES:
@@ -91,7 +91,7 @@ def select(aggregate: Aggregate, tables: Tables) -> Selected:
     if table == "runs":
         rows = chosen
     else:
-        rows = _matching(frame, of_rows)
+        rows = matching(frame, of_rows)
         rows = rows[rows["run_id"].isin(chosen["run_id"])]
         rows = rows.assign(status=rows["run_id"].map(chosen.set_index("run_id")["status"]))
     counted = aggregate.function == "count"
@@ -125,7 +125,7 @@ def _no_such_metric(table: str, metric: str) -> UserError:
     return unknown(f"metric of {table}.csv", metric, METRICS[table])
 
 
-def _matching(frame: pd.DataFrame, where: list[tuple[str, Value]]) -> pd.DataFrame:
+def matching(frame: pd.DataFrame, where: list[tuple[str, Value]]) -> pd.DataFrame:
     """The rows of a table that have these values; UserError for a value that none has, or if none has all of them."""
     mask = np.ones(len(frame), bool)
     for name, value in where:
