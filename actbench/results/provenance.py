@@ -28,7 +28,7 @@ def meta_of(
     Raises:
         UserError: results in the folder were measured on other data, or by a probe.
     """
-    if any("unseen" in session for session in before.get("sessions", [])):  # which only a probe tells
+    if any("unseen" in session for session in before.get("sessions", [])):  # only a probe's sessions have it
         raise UserError(f"'{folder}' holds results of a probe; name another --out for a study's")
     datasets = {
         name: {"checksum": f"sha256:{one.checksum}", "train": len(one.x_train), "test": len(one.x_test),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tests.benchmarks.convolutional_runs import BATCH, DEPTH, EPOCHS, RATES, SEEDS
+from tests.benchmarks.plain_loop import train
 
 
 def main(path: Path, width: int) -> None:
@@ -39,12 +40,7 @@ def main(path: Path, width: int) -> None:
                     positions //= 2
                 inputs = width
             net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * positions**2, 10)).to(memory_format=torch.channels_last)
-            optimizer = torch.optim.SGD(net.parameters(), lr=lr)
-            for _ in range(EPOCHS):
-                for index in torch.randperm(len(x)).split(BATCH):
-                    optimizer.zero_grad()
-                    nn.functional.cross_entropy(net(x[index]), y[index]).backward()
-                    optimizer.step()
+            train(net, x, y, lr, EPOCHS, BATCH)
             with torch.no_grad():
                 right = [net(a).argmax(1) == b for a, b in zip(x_test.split(500), y_test.split(500), strict=True)]
             print(lr, seed, f"{torch.cat(right).float().mean().item():.4f}")

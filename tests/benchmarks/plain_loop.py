@@ -15,6 +15,16 @@ from torch import nn
 from tests.benchmarks.sweep import ACTIVATIONS, BATCH, DEPTH, EPOCHS, WIDTH, networks
 
 
+def train(net: nn.Module, x: torch.Tensor, y: torch.Tensor, lr: float, epochs: int, batch: int) -> None:
+    """Trains one network by plain SGD."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    for _ in range(epochs):
+        for index in torch.randperm(len(x)).split(batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x[index]), y[index]).backward()
+            optimizer.step()
+
+
 def main(count: int) -> None:
     files = np.load("actbench/data/mnist-20k.npz")  # mnist-12k has every 5th of its test images
     archive = {name: values[::5] if "test" in name else values for name, values in files.items()}
@@ -32,12 +42,7 @@ def main(count: int) -> None:
             nn.init.constant_(linear.bias, bias if number < DEPTH else 0.0)
             layers += [linear, getattr(nn, ACTIVATIONS[activation])()]
         net = nn.Sequential(*layers[:-1])
-        optimizer = torch.optim.SGD(net.parameters(), lr=lr)
-        for _ in range(EPOCHS):
-            for index in torch.randperm(len(x)).split(BATCH):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(net(x[index]), y[index]).backward()
-                optimizer.step()
+        train(net, x, y, lr, EPOCHS, BATCH)
         with torch.no_grad():
             accuracy = (net(x_test).argmax(1) == y_test).float().mean().item()
         print(activation, init, bias, lr, seed, f"{accuracy:.4f}")

@@ -65,7 +65,7 @@ class RecurrentLayer:
         self._grown = -1
 
     def begin(self, x_T: list[Tensor], stats: LayerStats | None, *, keep: bool) -> list[Tensor]:
-        """Prepares a forward pass; tells where its outputs will be, [R, U, B] for each time step.
+        """Prepares a forward pass; returns where its outputs will be, [R, U, B] for each time step.
 
         Args:
             x_T: where its inputs will be, [R, I, B] for each time step, or [G, I, B] if they are those of G groups.
